@@ -1,0 +1,6 @@
+"""`python -m llamarunner` is `llamarunner`."""
+
+from llamarunner.cli import main
+
+if __name__ == "__main__":
+    main()

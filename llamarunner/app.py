@@ -1,0 +1,189 @@
+"""The wiring: builds each object once, opens in order, closes in reverse.
+
+Enter: doors' sockets → client session → catalog → supervisor → doors → preload → wait for the stop signal.
+Leave: the doors drain and close → the supervisor ends every child → the session closes.
+A second signal skips the waits. A port already taken fails before anything is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import aiohttp
+
+from llamarunner import __version__
+from llamarunner.catalog import Catalog, ModelEntry
+from llamarunner.config import Door, Settings
+from llamarunner.errors import LlamaRunnerError
+from llamarunner.events import Bus
+from llamarunner.fleet import binaries, runtimes
+from llamarunner.fleet.launch import Endpoint, Launch, Task
+from llamarunner.fleet.supervisor import Describe, Supervisor
+from llamarunner.server import listener, upstream
+from llamarunner.server.drain import Drain
+from llamarunner.server.services import Services
+
+log = logging.getLogger("llamarunner")
+
+PROBE_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
+LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class PortTaken(LlamaRunnerError):
+    """A door could not be opened, since something else listens there or we may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server whose doors are open."""
+
+    services: Services
+    urls: dict[str, str]  # door → base URL
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop where there is one (a third less time per streamed event), else on asyncio's loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def serve(settings: Settings, announce: Callable[[Running], None]) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises PortTaken before anything is started."""
+    with _signals() as signals:
+        async with running(settings) as house:
+            announce(house)
+            async with asyncio.TaskGroup() as group:
+                chores = [
+                    group.create_task(house.services.catalog.watch()),
+                    group.create_task(_preload(house.services)),
+                ]
+                await signals.get()
+                log.info("stopping; once more skips the wait")
+                chores.append(group.create_task(_hurry(signals, house.services)))
+                await _drain(house.services)
+                await house.services.supervisor.close()
+                for chore in chores:
+                    chore.cancel()
+    return 0
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Open everything in order; leaving closes it in reverse."""
+    async with AsyncExitStack() as stack:
+        sockets = {name: stack.enter_context(_bound(door)) for name, door in settings.proxies.doors()}
+        session = await stack.enter_async_context(upstream.client_session())
+        catalog = Catalog(settings)
+        await asyncio.to_thread(catalog.scan)
+        supervisor = Supervisor(settings, describer(settings), prober(session), Bus())
+        await stack.enter_async_context(supervisor)
+        services = Services(settings, catalog, supervisor, lambda: session, Drain(), __version__, time.monotonic())
+        urls = {}
+        for name, door in settings.proxies.doors():
+            urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
+        yield Running(services, urls)
+
+
+def describer(settings: Settings) -> Describe:
+    """Make the function that turns a model and a task into a launch, with a fresh secret for each."""
+    look_up = cache(lambda kind: binaries.build(kind, settings.runtime))
+
+    def describe(entry: ModelEntry, task: Task) -> Launch:
+        model = settings.for_model(entry.id)
+        kind, _ = runtimes.choose(model.runtime or settings.runtime.kind, binaries.found(settings.runtime))
+        launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), look_up(kind))
+        for warning in launch.warnings:
+            log.warning("%s: %s", entry.id, warning)
+        return launch
+
+    return describe
+
+
+def prober(session: aiohttp.ClientSession) -> Callable[[Endpoint, str], Coroutine[Any, Any, bool]]:
+    """Make the function that asks a child whether it answers 200 on a path; it takes at most a second."""
+
+    async def probe(endpoint: Endpoint, path: str) -> bool:
+        headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+        try:
+            async with session.get(endpoint.url + path, headers=headers, timeout=PROBE_TIMEOUT) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    return probe
+
+
+@contextmanager
+def _bound(door: Door) -> Iterator[list[socket.socket]]:
+    """Bind a door's address. Raises PortTaken with what to do about it."""
+    try:
+        sockets = listener.bind(door.host, door.port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PortTaken(
+            f"Cannot listen on {door.host}:{door.port}: {reason}. Stop what uses it (another LlamaRunner, Ollama or "
+            "LM Studio?) or set another port under proxies in the settings."
+        ) from error
+    try:
+        yield sockets
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+async def _preload(services: Services) -> None:
+    """Load the models that the settings name; one that fails is reported, the others go on."""
+
+    async def load(name: str) -> None:
+        try:
+            await services.supervisor.start(services.catalog.find(name))
+        except LlamaRunnerError as error:
+            log.error("preload of %s failed: %s", name, error.message)
+
+    await asyncio.gather(*map(load, services.settings.supervisor.preload))
+
+
+async def _drain(services: Services) -> None:
+    """Let the exchanges under way finish, for as long as the settings allow; then end those that remain."""
+    services.drain.begin()
+    await services.drain.idle(services.settings.server.drain_seconds)
+    services.drain.expire()
+    await services.drain.idle(LAST_EVENT_SECONDS)
+
+
+async def _hurry(signals: asyncio.Queue[int], services: Services) -> None:
+    """On another signal end everything now."""
+    while True:
+        await signals.get()
+        services.drain.expire()
+        services.supervisor.hurry()
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Queue[int]]:
+    """Put the stop signals into a queue instead of dying of them."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, lambda got, _: loop.call_soon_threadsafe(queue.put_nowait, got))
+    try:
+        yield queue
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

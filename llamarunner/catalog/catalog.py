@@ -1,0 +1,139 @@
+"""The catalog itself: a snapshot of all models, swapped whole, and the search in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable
+from contextlib import aclosing
+from pathlib import Path
+
+from watchfiles import Change, awatch
+
+from llamarunner.catalog.entry import ModelEntry, Source
+from llamarunner.catalog.places import Places
+from llamarunner.catalog.readings import Readings
+from llamarunner.catalog.scan import scan
+from llamarunner.config import CatalogSettings, Settings
+from llamarunner.errors import ModelNotFound
+
+log = logging.getLogger("llamarunner.catalog")
+
+RESCAN_SECONDS = 60.0  # for what no system tells: network folders, folders that appear
+_DEBOUNCE_MS = 1_000  # a model that is being copied changes all the time
+_UNFINISHED = (".incomplete", ".lock", ".part", ".tmp", ".downloadInProgress")
+_LATEST = ":latest"
+_USUAL_QUANTIZATION = "Q4_K_M"  # what Ollama and llama.cpp take for a name that leaves it open
+_RANKS = {source: rank for rank, source in enumerate(Source)}
+
+
+class Snapshot:
+    """All models at one moment, and the names they answer to. Never changes."""
+
+    def __init__(self, settings: CatalogSettings, entries: tuple[ModelEntry, ...] = ()) -> None:
+        self.visible = _visible(settings, entries)
+        self._aliases = {alias.casefold(): target.casefold() for alias, target in settings.aliases.items()}
+        self._ids = {entry.id.casefold(): entry for entry in entries}
+        self._names: dict[str, ModelEntry] = {}
+        for entry in sorted(entries, key=_preference):
+            for name in entry.names:
+                self._names.setdefault(name, entry)
+
+    def find(self, name: str) -> ModelEntry | None:
+        wanted = name.strip().casefold()
+        short = wanted.removesuffix(_LATEST)
+        target = self._aliases.get(wanted) or self._aliases.get(short)
+        return self._named(target) if target else self._named(wanted)
+
+    def _named(self, wanted: str) -> ModelEntry | None:
+        spelled = (wanted, wanted.removesuffix(_LATEST))
+        tables = (self._ids, self._names)
+        return next((entry for table in tables for name in spelled if (entry := table.get(name))), None)
+
+
+class Catalog:
+    """Which models exist. Empty until the first `scan`; may be read from any thread."""
+
+    def __init__(self, settings: Settings, places: Places | None = None) -> None:
+        self._settings = settings
+        self._places = places or Places.here()
+        self._readings = Readings()
+        self._scanning = threading.Lock()
+        self._snapshot = Snapshot(self._settings.catalog)
+
+    def scan(self) -> tuple[ModelEntry, ...]:
+        """Read all places again and return the entries. Blocks for as long as the disks need; never raises."""
+        with self._scanning:
+            self._snapshot = Snapshot(self._settings.catalog, scan(self._settings, self._places, self._readings))
+            return self._snapshot.visible
+
+    @property
+    def entries(self) -> tuple[ModelEntry, ...]:
+        """The models to show, sorted by id; demo models step back once the person has a model of their own."""
+        return self._snapshot.visible
+
+    def find(self, name: str) -> ModelEntry:
+        """Return the model of that name, hidden and broken ones included. Raises ModelNotFound."""
+        snapshot = self._snapshot
+        if entry := snapshot.find(name):
+            return entry
+        raise ModelNotFound(name, tuple(known.id for known in snapshot.visible if not known.error))
+
+    async def watch(self, rescan_seconds: float = RESCAN_SECONDS) -> None:
+        """Scan, and scan again whenever models come, change or go, until cancelled."""
+        while True:
+            folders = await asyncio.to_thread(self._refresh)
+            try:
+                await self._watch(folders, rescan_seconds)
+            except* (OSError, RuntimeError) as failed:  # a folder that just went, or no more watches to be had
+                log.warning("cannot watch the model folders, looking again later: %s", failed.exceptions[0])
+                await asyncio.sleep(rescan_seconds)
+
+    async def _watch(self, folders: dict[Path, int], rescan_seconds: float) -> None:
+        """Scan on every change in these folders; return when they are no longer the folders to watch."""
+        if not folders:
+            await asyncio.sleep(rescan_seconds)
+            return
+        changes = awatch(
+            *folders,
+            watch_filter=_matters,
+            debounce=_DEBOUNCE_MS,
+            rust_timeout=int(rescan_seconds * 1000),
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+        )
+        async with aclosing(changes):
+            async for _ in changes:
+                if await asyncio.to_thread(self._refresh) != folders:
+                    return
+
+    def _refresh(self) -> dict[Path, int]:
+        self.scan()
+        return self._folders()
+
+    def _folders(self) -> dict[Path, int]:
+        """Return the folders that exist, with their inodes: one that was made anew needs a new watch."""
+        folders: dict[Path, int] = {}
+        for source, store in self._places.stores(self._settings.catalog):
+            folder = store / "manifests" if source is Source.OLLAMA else store
+            try:
+                folders[folder] = folder.stat().st_ino
+            except OSError:
+                continue
+        return folders
+
+
+def _visible(settings: CatalogSettings, entries: Iterable[ModelEntry]) -> tuple[ModelEntry, ...]:
+    own = tuple(entry for entry in entries if entry.source is not Source.DEMO)
+    hide = settings.demo_models == "hide" or (settings.demo_models == "auto" and any(not entry.error for entry in own))
+    return own if hide else tuple(entries)
+
+
+def _preference(entry: ModelEntry) -> tuple[bool, int, bool, str]:
+    """Order the models that a name fits: healthy ones, by source, of the usual quantisation, by id."""
+    return bool(entry.error), _RANKS[entry.source], entry.quantization != _USUAL_QUANTIZATION, entry.id
+
+
+def _matters(_: Change, path: str) -> bool:
+    return not path.endswith(_UNFINISHED) and "-partial" not in path

@@ -1,0 +1,120 @@
+"""The command line: verbs, and the only place that prints or exits.
+
+Exit codes: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from llamarunner import __version__
+from llamarunner.errors import ConfigError, LlamaRunnerError
+
+if TYPE_CHECKING:
+    from llamarunner.app import Running
+    from llamarunner.config import Loaded
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One server that makes GGUF models on this machine speak every API that tools already use.",
+)
+bench = typer.Typer(no_args_is_help=True, help="Measure what the server costs, against going straight to the model.")
+cli.add_typer(bench, name="bench")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings, JSON or YAML; else the usual places.")
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli()
+    except ConfigError as error:
+        fail(f"The settings are wrong:\n{error.message}", code=2)
+    except LlamaRunnerError as error:
+        fail(error.message)
+
+
+@cli.command()
+def serve(
+    config: ConfigOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, the children's output too.")] = False,
+) -> None:
+    """Open the doors and serve until interrupted."""
+    loaded = load(config)
+    from llamarunner import app
+
+    log_to_stderr(verbose)
+    raise SystemExit(app.run(app.serve(loaded.settings, lambda house: greet(house, loaded))))
+
+
+@cli.command()
+def check(
+    config: ConfigOption = None,
+    print_schema: Annotated[
+        bool, typer.Option("--print-schema", help="Print the JSON Schema of the settings.")
+    ] = False,
+) -> None:
+    """Validate the settings and show what is in force, and which runtime would run the models."""
+    from llamarunner import config as settings_room
+
+    if print_schema:
+        print(settings_room.schema_text(), end="")
+        return
+    loaded = load(config)
+    from llamarunner.fleet import binaries, runtimes
+
+    kind, why = runtimes.choose(loaded.settings.runtime.kind, binaries.found(loaded.settings.runtime))
+    print(json.dumps(settings_room.effective(loaded.settings), indent=2))
+    print(f"\nSettings: {loaded.source or 'built-in defaults'}, valid.", file=sys.stderr)
+    print(f"Runtime: {kind}, because {why}.", file=sys.stderr)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def load(path: Path | None) -> Loaded:
+    """Read the settings, wherever they are."""
+    from llamarunner import config
+
+    return config.load(path)
+
+
+def greet(house: Running, loaded: Loaded) -> None:
+    """Say in a few lines where the doors are, which models were found, and what to try."""
+    services, names = house.services, {"ollama": "Ollama", "lmstudio": "LM Studio"}
+    models = [entry.id for entry in services.catalog.entries if not entry.error]
+    print(f"LlamaRunner {__version__}, settings: {loaded.source or 'built-in defaults'}")
+    for door, url in house.urls.items():
+        print(f"  {names[door]:<10} {url}")
+    listed = ", ".join(models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
+    print(f"  {'Models':<10} {listed}" + (f" and {len(models) - 8} more" if len(models) > 8 else ""))
+    if models and house.urls:
+        body = {"model": models[0], "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+        print(f"  {'Try':<10} curl {next(reversed(house.urls.values()))}/v1/chat/completions -d '{json.dumps(body)}'")
+    sys.stdout.flush()
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """One line for each record; debug records of our own rooms only."""
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", level=logging.INFO)
+    if verbose:
+        logging.getLogger("llamarunner").setLevel(logging.DEBUG)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say what went wrong and leave."""
+    print(f"llamarunner: {message}", file=sys.stderr)
+    raise SystemExit(code)

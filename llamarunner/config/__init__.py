@@ -1,0 +1,43 @@
+"""Settings: the owner's one file, read once into frozen objects."""
+
+from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
+from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
+from llamarunner.config.schema import schema, schema_text
+from llamarunner.config.settings import (
+    CatalogSettings,
+    Discover,
+    Door,
+    LMStudioDoor,
+    OllamaDoor,
+    Proxies,
+    RateLimits,
+    RuntimeSettings,
+    ServerSettings,
+    Settings,
+    SupervisorSettings,
+)
+
+__all__ = [
+    "CatalogSettings",
+    "Discover",
+    "Door",
+    "Found",
+    "LMStudioDoor",
+    "Loaded",
+    "LoraAdapter",
+    "ModelSettings",
+    "OllamaDoor",
+    "Proxies",
+    "RateLimits",
+    "RuntimeKind",
+    "RuntimeSettings",
+    "ServerSettings",
+    "Settings",
+    "SupervisorSettings",
+    "bundled",
+    "effective",
+    "find",
+    "load",
+    "schema",
+    "schema_text",
+]

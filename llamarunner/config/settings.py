@@ -1,0 +1,177 @@
+"""What the owner wants: every setting of the program, its default, its unit and its limits, frozen once read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
+from llamarunner.config.paths import ConfigPath
+
+DAY = 86_400
+Seconds = Annotated[float, Field(gt=0, le=DAY)]
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=253)]
+Origin = Annotated[str, Field(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")]
+ApiKey = Annotated[SecretStr, Field(min_length=1)]
+
+
+class RateLimits(Frozen):
+    """What one client may ask of a door."""
+
+    requests_per_minute: int = Field(100, ge=1, le=1_000_000, description="Requests in any 60 seconds.")
+    concurrent_requests: int = Field(10, ge=1, le=100_000, description="Requests at the same time.")
+    streaming_connections: int = Field(5, ge=1, le=100_000, description="Streams at the same time.")
+    file_upload_size_mb: int = Field(100, ge=1, le=100_000, description="Largest uploaded file, in MB.")
+
+
+class Door(Frozen):
+    """One HTTP listener."""
+
+    enabled: bool = Field(True, description="Open this door.")
+    host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9._:%-]+$",
+        max_length=253,
+        description="Address to listen on; 0.0.0.0 or :: lets other machines in.",
+    )
+    port: int = Field(0, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+    api_keys: tuple[ApiKey, ...] = Field(
+        (), description='Keys of which clients must send one; empty accepts everyone. Write them as "${VARIABLE}".'
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        (), description="Origins whose web pages may call, such as https://app.example.com; * is any."
+    )
+    allowed_hosts: tuple[HostName, ...] = Field(
+        (), description="More names that the Host header may bear, besides localhost and IP addresses."
+    )
+    models: tuple[Name, ...] = Field(("*",), description="Globs of the model ids that this door shows.")
+    rate_limits: RateLimits = Field(RateLimits(), description="Limits for each client.")
+
+
+class OllamaDoor(Door):
+    """The door where Ollama's clients look."""
+
+    port: int = Field(11_434, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+
+
+class LMStudioDoor(Door):
+    """The door where LM Studio's clients look."""
+
+    port: int = Field(1234, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+
+
+class Proxies(Frozen):
+    """The doors."""
+
+    ollama: OllamaDoor = Field(OllamaDoor(), description="Speaks as Ollama does, and OpenAI and Anthropic.")
+    lmstudio: LMStudioDoor = Field(LMStudioDoor(), description="Speaks as LM Studio does, and OpenAI and Anthropic.")
+
+    def doors(self) -> Iterator[tuple[str, Door]]:
+        """Yield the name and the settings of each door that is to open."""
+        yield from (
+            (name, door) for name, door in (("ollama", self.ollama), ("lmstudio", self.lmstudio)) if door.enabled
+        )
+
+
+class Discover(Frozen):
+    """Which stores of other programs are read, and never written."""
+
+    ollama: bool = Field(True, description="Ollama's models.")
+    lmstudio: bool = Field(True, description="LM Studio's models.")
+    huggingface: bool = Field(True, description="The Hugging Face cache.")
+    llama_cpp: bool = Field(True, description="llama.cpp's own download cache.")
+
+
+class CatalogSettings(Frozen):
+    """Where models are found and how they are called."""
+
+    folders: tuple[ConfigPath, ...] = Field((), description="Folders searched for GGUF files, with all that is below.")
+    discover: Discover = Field(Discover(), description="Models that other programs have stored here.")
+    demo_models: Literal["auto", "show", "hide"] = Field(
+        "auto", description="The small models that come with LlamaRunner; auto shows them while there is no other."
+    )
+    aliases: Mapping[Name, Name] = Field({}, description="Other names for models: alias to id.")
+
+
+class RuntimeSettings(Frozen):
+    """Which program runs the models."""
+
+    kind: RuntimeKind = Field("auto", description="auto prefers llama-server when it is found, then xllamacpp.")
+    binary: ConfigPath | None = Field(None, description="The llama-server program, if not the one on PATH.")
+
+
+class SupervisorSettings(Frozen):
+    """When models are loaded, shared and unloaded."""
+
+    ttl_seconds: float | None = Field(
+        3600,
+        ge=0,
+        le=365 * DAY,
+        description="Unload a model that a request has loaded after so many idle seconds; null never.",
+    )
+    max_loaded_models: int = Field(3, ge=1, le=1000, description="Most models in memory at the same time.")
+    queue_length: int = Field(512, ge=1, le=100_000, description="Most requests that wait for models.")
+    queue_timeout_seconds: Seconds = Field(600, description="Longest wait of a request for room, loading not counted.")
+    load_stall_seconds: Seconds = Field(300, description="A load without any sign of progress for so long has failed.")
+    load_timeout_seconds: Seconds = Field(1800, description="Longest load.")
+    stop_grace_seconds: Seconds = Field(5, description="From asking a process to end until it is killed.")
+    patience_seconds: Seconds = Field(
+        10, description="How long a request waits behind a busy model before that model takes no new ones."
+    )
+    memory_check: bool = Field(True, description="Refuse, or evict, when a model would not fit into memory.")
+    preload: tuple[Name, ...] = Field((), description="Models to load at the start.")
+
+
+class ServerSettings(Frozen):
+    """How the doors treat connections."""
+
+    drain_seconds: float = Field(30, ge=0, le=DAY, description="How long running answers may go on after SIGTERM.")
+    max_body_mb: int = Field(100, ge=1, le=100_000, description="Largest request body, in MB.")
+    body_idle_seconds: Seconds = Field(30, description="Longest pause while a request body arrives.")
+    write_stall_seconds: Seconds = Field(30, description="Longest time that a client may read nothing of its answer.")
+    first_token_seconds: Seconds = Field(600, description="Longest wait for the first byte of a model's answer.")
+    token_seconds: Seconds = Field(120, description="Longest pause between two bytes of a model's answer.")
+    sse_keepalive_seconds: float = Field(
+        15,
+        ge=0,
+        le=DAY,
+        description="Silence after which a stream sends a comment, so that clients stay; 0 sends none.",
+    )
+
+
+class Settings(Frozen):
+    """Settings of LlamaRunner."""
+
+    schema_: str | None = Field(
+        None, alias="$schema", exclude=True, description="Where editors find the schema of this file."
+    )
+    proxies: Proxies = Field(Proxies(), description="The doors that clients come through.")
+    catalog: CatalogSettings = Field(CatalogSettings(), description="Where models are found and how they are called.")
+    runtime: RuntimeSettings = Field(RuntimeSettings(), description="Which program runs the models.")
+    defaults: ModelSettings = Field(
+        ModelSettings(), description="How every model is run, unless models says otherwise."
+    )
+    models: Mapping[Name, ModelSettings] = Field(
+        {},
+        description="How some models are run, by id or by a glob of ids; the later wins, and an exact id over globs.",
+    )
+    supervisor: SupervisorSettings = Field(SupervisorSettings(), description="When models are loaded and unloaded.")
+    server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
+
+    def for_model(self, model_id: str) -> ModelSettings:
+        """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""
+        wanted = model_id.casefold()
+        globs = [part for key, part in self.models.items() if _is_glob_for(key.casefold(), wanted)]
+        exact = [part for key, part in self.models.items() if key.casefold() == wanted]
+        merged = self.defaults
+        for part in globs + exact:
+            merged = merged.merged(part)
+        return merged
+
+
+def _is_glob_for(key: str, model_id: str) -> bool:
+    return key != model_id and fnmatchcase(model_id, key)

@@ -1,0 +1,87 @@
+"""What a llama.cpp server says when it refuses, and what we make of it.
+
+    {"error": {"code": 400, "message": "…", "type": "exceed_context_size_error", "n_prompt_tokens": 900, "n_ctx": 4096}}
+
+Its keys beyond those three pass on to the client. Paths of this machine do not, wherever they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from llamarunner.errors import (
+    BackendFailed,
+    InvalidRequest,
+    LlamaRunnerError,
+    RouteNotFound,
+    ServerError,
+    ServiceUnavailable,
+)
+
+MAX_MESSAGE = 2000
+_PATH = re.compile(r"(?<![\w/:.])(?:/(?!v1/)[\w.@+ -]*[\w.@+-](?=/)){1,}/[\w.@+-]+|\b[A-Za-z]:\\[^\s'\"]+")
+
+
+class Refused(InvalidRequest):
+    """The model's process refused the request; `extra` are the facts that it gave."""
+
+    def __init__(self, message: str, extra: Mapping[str, object]) -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
+class ContextLengthExceeded(Refused):
+    """The prompt is longer than the model's context."""
+
+    code = "context_length_exceeded"
+
+
+def refusal(status: int, body: bytes) -> LlamaRunnerError:
+    """Turn an error answer of the model's process into our error."""
+    error = _error_of(body)
+    message = _scrubbed(str(error.get("message") or "The model's process gave no reason."))
+    if error.get("type") == "exceed_context_size_error":
+        return ContextLengthExceeded(message, _extra(error))
+    match status:
+        case 401 | 403:
+            return BackendFailed("The model's process did not accept the server's credentials.")
+        case 404:
+            return RouteNotFound(message)
+        case 503:
+            return ServiceUnavailable(message)
+        case 501:  # a feature that this model lacks; clients would repeat a 5xx
+            return Refused(message, _extra(error))
+        case _ if 400 <= status < 500:
+            return Refused(message, _extra(error))
+        case _ if status >= 500:
+            return ServerError(message)
+        case _:
+            return BackendFailed(f"The model's process gave an unexpected answer (status {status}).")
+
+
+def _error_of(body: bytes) -> Mapping[str, object]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    error = document.get("error") if isinstance(document, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _extra(error: Mapping[str, object]) -> dict[str, object]:
+    known = {"code", "message", "type", "param"}
+    return {
+        key: _scrubbed(value) if isinstance(value, str) else value
+        for key, value in error.items()
+        if _passes(key, value, known)
+    }
+
+
+def _passes(key: str, value: object, known: set[str]) -> bool:
+    return key not in known and isinstance(value, str | int | float | bool)
+
+
+def _scrubbed(text: str) -> str:
+    return _PATH.sub("[path]", text)[:MAX_MESSAGE]

@@ -1,0 +1,54 @@
+"""OpenAI's shapes: errors, and the list of models."""
+
+from __future__ import annotations
+
+from llamarunner.catalog import ModelEntry
+from llamarunner.dialects.llama_cpp import Refused
+from llamarunner.dialects.strict_json import dumps
+from llamarunner.dialects.wire import Dialect, sse
+from llamarunner.errors import LlamaRunnerError
+
+
+def error_object(error: LlamaRunnerError) -> dict[str, object]:
+    """Describe an error: the spec's `code`, `message` and `type`, and OpenAI's `param`."""
+    extra = error.extra if isinstance(error, Refused) else {}
+    return {**extra, "code": error.code, "message": error.message, "type": error.type, "param": error.param}
+
+
+def error_body(error: LlamaRunnerError, request_id: str) -> bytes:
+    return dumps({"error": error_object(error)})
+
+
+def error_event(error: LlamaRunnerError, request_id: str) -> bytes:
+    return sse(dumps({"error": error_object(error)}))
+
+
+def responses_error_event(error: LlamaRunnerError, request_id: str) -> bytes:
+    """Describe an error as the Responses API does, whose events are flat and named."""
+    fields = {"code": error.code, "message": error.message, "param": error.param}
+    return sse(dumps({"type": "error", **fields}), event="error")
+
+
+def model_object(entry: ModelEntry, status: str) -> dict[str, object]:
+    """Describe one model: OpenAI's four keys, then what helps a client to choose."""
+    return {
+        "id": entry.id,
+        "object": "model",
+        "created": entry.created,
+        "owned_by": "llama-runner",
+        "status": status,
+        "capabilities": sorted(entry.capabilities),
+        "context_length": entry.context_length,
+        "architecture": entry.architecture,
+        "quantization": entry.quantization,
+        "parameters": entry.parameters,
+        "size": entry.size,
+    }
+
+
+def model_list(models: list[dict[str, object]]) -> dict[str, object]:
+    return {"object": "list", "data": models}
+
+
+OPENAI = Dialect("openai", error_body, error_event)
+RESPONSES = Dialect("responses", error_body, responses_error_event)

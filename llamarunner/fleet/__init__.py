@@ -1,0 +1,16 @@
+"""What is running: launch descriptions, the schedule, children, and the supervisor that ties them.
+
+* `launch`      what a runtime is: argv, environment, how it tells that it is ready (pure).
+* `runtimes`    a model and its settings → `Launch`, one function for each kind of runtime (pure).
+* `binaries`    which runtimes this machine has, and which flags each build knows.
+* `schedule`    who runs: every decision, as facts in and effects out, without I/O or clock (pure).
+* `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.
+* `supervisor`  feeds facts to the schedule and carries out its effects; `lease` is the only way to use a model.
+
+The way of a request: `lease` hands the schedule a ticket → `Grant`, or `Spawn` and a wait → the child says that it is
+ready → `Grant` → the caller talks to the child → leaving the lease hands the ticket back. A caller that leaves early
+does the same; nothing else needs to know.
+
+Nothing outlives the server: children are ended in order at shutdown, and `workers.keeper`, a process that only
+waits for the server to vanish, ends them when the server could not.
+"""

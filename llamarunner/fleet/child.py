@@ -1,0 +1,251 @@
+"""One OS process and its offspring: its output, its readiness, its end.
+
+A child is spawned as the leader of a process group of its own, with an environment built from scratch. Everything it
+prints is drained as it comes, however much that is, into a bounded log; nothing it prints can block it or us.
+
+`Child.stop` is TERM to the group, a grace, KILL to the group, reap. Leaving `async with` does the same, also when
+the task is cancelled, so a child never outlives the code that uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, cast
+
+import psutil
+
+from llamarunner.errors import LlamaRunnerError
+from llamarunner.fleet.launch import Endpoint, Launch
+from llamarunner.fleet.schedule import Death
+
+LOG_BYTES = 256 * 1024
+LINE_BYTES = 8 * 1024
+PROBE_INTERVAL_SECONDS = 0.01
+REAP_SECONDS = 5.0
+ON_WINDOWS = sys.platform == "win32"
+
+Probe = Callable[[Endpoint, str], Awaitable[bool]]
+
+# What llama.cpp and the system print when there is not enough memory.
+OUT_OF_MEMORY = re.compile(r"out of memory|(failed|unable) to allocate|cannot allocate|bad_alloc|MemoryError", re.I)
+# The words of a child's log that say why it would not load; the first that matches speaks for it.
+CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (OUT_OF_MEMORY, "there is not enough memory for it"),
+    (re.compile(r"unknown model architecture: *'?([\w.-]+)'?"), "this runtime does not know its architecture '{}'"),
+    (re.compile(r"invalid magic|not a valid GGUF|bad magic", re.I), "its file is not a GGUF model"),
+    (re.compile(r"corrupted or incomplete|data is not within the file bounds", re.I), "its file is truncated"),
+    (re.compile(r"(?:invalid|unknown|unrecognized) arguments?:? *(\S+)", re.I), "the runtime refuses the option {}"),
+)
+
+
+class LoadFailed(LlamaRunnerError):
+    """A child that did not become ready; `death` says why."""
+
+    def __init__(self, death: Death) -> None:
+        super().__init__(death.cause)
+        self.death = death
+
+
+class Log(asyncio.SubprocessProtocol):
+    """Drains a child's output, keeps the last of it, and watches for the announcement of its port."""
+
+    def __init__(self, announces: re.Pattern[str]) -> None:
+        loop = asyncio.get_running_loop()
+        self.announced: asyncio.Future[int] = loop.create_future()
+        self.exited: asyncio.Future[None] = loop.create_future()
+        self.last_output = time.monotonic()
+        self._announces = announces
+        self._partial = b""
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        chunk = cast(bytes, data)
+        self.last_output = time.monotonic()
+        self._keep(chunk)
+        if not self.announced.done():
+            self._watch(chunk)
+
+    def process_exited(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+    def tail(self, lines: int) -> list[str]:
+        """The last lines printed, without control characters."""
+        text = b"".join(self._chunks).decode(errors="replace")
+        clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+        return [line[:LINE_BYTES] for line in clean.splitlines()[-lines:]]
+
+    def _keep(self, chunk: bytes) -> None:
+        self._chunks.append(chunk[-LOG_BYTES:])
+        self._size += len(self._chunks[-1])
+        while self._size > LOG_BYTES and len(self._chunks) > 1:
+            self._size -= len(self._chunks.popleft())
+
+    def _watch(self, chunk: bytes) -> None:
+        *lines, rest = (self._partial + chunk).split(b"\n")
+        self._partial = rest[-LINE_BYTES:]
+        for line in lines:
+            if match := self._announces.search(line[-LINE_BYTES:].decode(errors="replace")):
+                self.announced.set_result(int(match["port"]))
+                return
+
+
+class Child:
+    """A running child program. Use it as `async with await Child.spawn(…) as child`."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, log: Log, launch: Launch, grace: float) -> None:
+        self._transport = transport
+        self._grace = grace
+        self._blame: Death | None = None
+        self.log = log
+        self.launch = launch
+        self.pid = transport.get_pid()
+        self.spawned_at = time.monotonic()
+
+    @classmethod
+    async def spawn(cls, launch: Launch, grace: float, marker: dict[str, str]) -> Child:
+        """Start the program. `marker` joins its environment; raises LoadFailed if it cannot be executed."""
+        log = Log(launch.announces)
+        try:
+            transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: log,
+                *launch.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**launch.env, **marker},
+                **_own_group(),
+            )
+        except OSError as error:
+            raise LoadFailed(Death(f"its runtime could not be started ({error.strerror})")) from error
+        return cls(transport, log, launch, grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def alive(self) -> bool:
+        return not self.log.exited.done()
+
+    async def ready(self, probe: Probe, stall: float, limit: float) -> Endpoint:
+        """Wait until the model is loaded; return where it listens.
+
+        Raises LoadFailed when the child exits, when it shows no progress (neither output nor growth) for `stall`
+        seconds, or after `limit` seconds in all.
+        """
+        progress = Progress(self, stall, limit)
+        futures: set[asyncio.Future[Any]] = {self.log.announced, self.log.exited}
+        while not self.log.announced.done():
+            await asyncio.wait(futures, timeout=progress.check(), return_when=asyncio.FIRST_COMPLETED)
+        endpoint = Endpoint(f"http://127.0.0.1:{self.log.announced.result()}", self.launch.api_key)
+        while self.launch.health and not await probe(endpoint, self.launch.health):
+            progress.check()
+            await asyncio.sleep(PROBE_INTERVAL_SECONDS)
+        return endpoint
+
+    async def wait(self) -> Death:
+        """Wait until the child exits by itself."""
+        await asyncio.shield(self.log.exited)
+        return self.autopsy()
+
+    def kill(self, blame: Death) -> None:
+        """End it now; `wait` will report `blame` instead of the signal."""
+        self._blame = blame
+        self._signal(hard=True)
+
+    def autopsy(self) -> Death:
+        """Why it exited, from its exit code and the last of its log."""
+        if self._blame:
+            return self._blame
+        code = self._transport.get_returncode()
+        printed = "\n".join(self.log.tail(50))
+        how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code} ({_signal_name(-code)})"
+        killed = not ON_WINDOWS and code == -signal.SIGKILL
+        why = next((words.format(*found.groups()) for rule, words in CAUSES if (found := rule.search(printed))), None)
+        if killed and not why:
+            why = "killed by the system, which may have run out of memory"
+        cause = f"its process ended with {how}" + (f": {why}" if why else "")
+        return Death(cause, out_of_memory=killed or bool(OUT_OF_MEMORY.search(printed)))
+
+    async def stop(self) -> None:
+        """End the child and its group: TERM, the grace, KILL, reap. Takes at most the grace and `REAP_SECONDS`."""
+        try:
+            if self.alive:
+                self._signal(hard=False)
+                await asyncio.wait({self.log.exited}, timeout=self._grace)
+        finally:
+            self._signal(hard=True)
+            await asyncio.wait({self.log.exited}, timeout=REAP_SECONDS)
+            self._transport.close()
+
+    def _signal(self, hard: bool) -> None:
+        """Signal the whole group, which may outlive its leader."""
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            if not ON_WINDOWS:
+                os.killpg(self.pid, signal.SIGKILL if hard else signal.SIGTERM)
+            elif self.alive:
+                _end_tree(psutil.Process(self.pid), hard)
+
+
+class Progress:
+    """Watches a load for signs of life: output, or a growing process."""
+
+    def __init__(self, child: Child, stall: float, limit: float) -> None:
+        self._child = child
+        self._stall = stall
+        self._limit = child.spawned_at + limit
+        self._size = 0
+        self._last = child.spawned_at
+
+    def check(self) -> float:
+        """Return the seconds until the next check is due; raise LoadFailed if the load is over or stuck."""
+        if not self._child.alive:
+            raise LoadFailed(self._child.autopsy())
+        now = time.monotonic()
+        self._last = max(self._last, self._child.log.last_output)
+        if now >= self._last + self._stall and self._grew():
+            self._last = now
+        if now >= self._limit or now >= self._last + self._stall:
+            raise LoadFailed(Death(f"it did not become ready within {now - self._child.spawned_at:.0f} s"))
+        return min(self._limit, self._last + self._stall) - now
+
+    def _grew(self) -> bool:
+        try:
+            size = int(psutil.Process(self._child.pid).memory_info().rss)
+        except psutil.Error:
+            return False
+        before, self._size = self._size, size
+        return size > before
+
+
+def _own_group() -> dict[str, Any]:
+    """Make the child the leader of a new process group, so that all its offspring can be ended with it."""
+    if ON_WINDOWS:
+        return {"creationflags": 0x00000200}  # CREATE_NEW_PROCESS_GROUP
+    return {"start_new_session": True}
+
+
+def _end_tree(leader: psutil.Process, hard: bool) -> None:
+    """Windows has no signals for groups: walk the tree."""
+    for process in [*leader.children(recursive=True), leader]:
+        with contextlib.suppress(psutil.Error):
+            process.kill() if hard else process.terminate()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

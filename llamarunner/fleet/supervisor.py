@@ -1,0 +1,352 @@
+"""The supervisor: owns every child and its task, and lends them out.
+
+It feeds facts to the `Schedule` and carries out the effects that come back, all in one synchronous step, so that the
+schedule and the world cannot drift apart. A child lives in one task, `_live`: to stop a child is to cancel its task,
+and `Child`'s own exit does the rest.
+
+`lease` is the only way to use a model:
+
+    async with supervisor.lease(entry, Task.GENERATE) as lease:
+        ... talk to lease.endpoint ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from os import getpid
+from pathlib import Path
+from typing import Self
+
+from llamarunner.catalog import ModelEntry
+from llamarunner.config import Settings
+from llamarunner.errors import LlamaRunnerError, ServiceUnavailable
+from llamarunner.events import Bus, ModelFailed, ModelLoading, ModelStarted, ModelStopped
+from llamarunner.fleet import memory
+from llamarunner.fleet.child import Child, LoadFailed, Probe
+from llamarunner.fleet.launch import Endpoint, Launch, Task
+from llamarunner.fleet.runtimes.llama_server import context_size
+from llamarunner.fleet.schedule import (
+    Death,
+    Effect,
+    Grant,
+    Refuse,
+    Rules,
+    Schedule,
+    Spawn,
+    State,
+    Stop,
+    Terms,
+    Ticket,
+    Unit,
+)
+
+log = logging.getLogger("llamarunner.fleet")
+
+AUTOPSY_SECONDS = 0.5
+SUSPECT_PROBES = 2
+KEEPER_PAUSE_SECONDS = 1.0
+
+Describe = Callable[[ModelEntry, Task], Launch]
+
+
+@dataclass(slots=True)
+class Instance:
+    """One life of one unit, from spawn to reaped."""
+
+    entry: ModelEntry
+    task: Task
+    runner: asyncio.Task[Death] | None = None
+    child: Child | None = None
+    endpoint: Endpoint | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    death: Death | None = None
+    suspected: bool = False
+    stop_reason: str | None = None
+
+
+class Lease:
+    """The right to use one model until the `async with` ends; made by `Supervisor.lease`."""
+
+    def __init__(self, supervisor: Supervisor, entry: ModelEntry, task: Task, keep: bool) -> None:
+        self._supervisor = supervisor
+        self._entry = entry
+        self._task = task
+        self._keep = keep
+        self._instance: Instance | None = None
+
+    async def __aenter__(self) -> Self:
+        """Wait until the model is ready. Raises ModelFailed, QueueFull, ShuttingDown or ServiceUnavailable."""
+        self._instance = await self._supervisor._admit(self, self._entry, self._task, self._keep)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._supervisor._leave(self)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        assert self._instance is not None, "a lease is used inside its async with"
+        assert self._instance.endpoint is not None
+        return self._instance.endpoint
+
+    async def autopsy(self) -> str | None:
+        """Why the child died, waiting up to half a second for the news; None if it seems to live."""
+        assert self._instance
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._instance.gone.wait(), AUTOPSY_SECONDS)
+        return self._instance.death.cause if self._instance.death else None
+
+    def suspect(self) -> None:
+        """Report a child that fell silent: it is probed, and killed if it stays silent."""
+        assert self._instance
+        self._supervisor._suspect(self._instance)
+
+
+class Supervisor:
+    """Use it as `async with Supervisor(…) as supervisor`; leaving ends every child.
+
+    `describe` turns a model and a task into a launch, `probe` asks a child whether it is ready.
+    """
+
+    def __init__(self, settings: Settings, describe: Describe, probe: Probe, bus: Bus) -> None:
+        self._settings = settings
+        self._rules = settings.supervisor
+        self._describe = describe
+        self._probe = probe
+        self._bus = bus
+        self._schedule = Schedule(
+            Rules(
+                max_loaded=self._rules.max_loaded_models,
+                queue_length=self._rules.queue_length,
+                queue_timeout=self._rules.queue_timeout_seconds,
+                patience=self._rules.patience_seconds,
+            ),
+            memory.available if self._rules.memory_check else lambda: None,
+            lambda: random.uniform(0.8, 1.2),
+        )
+        self._subjects: dict[str, tuple[ModelEntry, Task]] = {}
+        self._instances: dict[str, Instance] = {}
+        self._callers: dict[Ticket, asyncio.Future[Instance]] = {}
+        self._group = asyncio.TaskGroup()
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._marker = {"LLAMARUNNER_SERVER": f"{getpid()}:{secrets.token_hex(8)}"}
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._keeper = self._group.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+        self._keeper.cancel()
+        await self._group.__aexit__(None, None, None)
+
+    # ── for callers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def lease(self, entry: ModelEntry, task: Task, keep: bool = False) -> Lease:
+        """Borrow a model, starting it if need be; `keep` exempts it from idle unloading."""
+        return Lease(self, entry, task, keep)
+
+    async def start(self, entry: ModelEntry, task: Task = Task.GENERATE) -> None:
+        """Load a model and keep it loaded until it is stopped by hand. Raises as `lease` does."""
+        async with self.lease(entry, task, keep=True):
+            pass
+
+    async def stop(self, entry: ModelEntry, force: bool = False) -> None:
+        """Unload a model, after its callers are done or at once; returns when its processes are gone."""
+        lives = []
+        for name, (model, _) in self._subjects.items():
+            if model.id == entry.id:
+                lives += [instance for instance in [self._instances.get(name)] if instance]
+                self._carry_out(self._schedule.stop(name, time.monotonic(), force))
+        for instance in lives:
+            await instance.gone.wait()
+
+    def loaded(self) -> list[str]:
+        """The ids of the models that are ready to use."""
+        units = self._schedule.units
+        ready = (entry.id for name, (entry, _) in self._subjects.items() if units[name].state is State.LOADED)
+        return list(dict.fromkeys(ready))
+
+    def unit(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Unit | None:
+        """What the schedule knows of an instance; None if it was never asked for."""
+        return self._schedule.units.get(_unit_name(entry, task))
+
+    def instance(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Instance | None:
+        """The running process of a model, if there is one."""
+        return self._instances.get(_unit_name(entry, task))
+
+    async def close(self) -> None:
+        """Refuse all callers, stop every child, and wait until all are gone."""
+        self._carry_out(self._schedule.shut_down(time.monotonic(), force=True))
+        await self._empty.wait()
+        if self._timer:
+            self._timer.cancel()
+
+    def hurry(self) -> None:
+        """Skip the grace of children that are stopping."""
+        for instance in self._instances.values():
+            if instance.runner:
+                instance.runner.cancel()
+
+    # ── leases ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _admit(self, lease: Lease, entry: ModelEntry, task: Task, keep: bool) -> Instance:
+        if entry.error:
+            message = f"The model '{entry.id}' cannot be loaded: {entry.error}."
+            raise ServiceUnavailable(message, param="model", retry_after=None)
+        name = _unit_name(entry, task)
+        self._subjects[name] = (entry, task)
+        caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
+        self._callers[lease] = caller
+        try:
+            self._carry_out(self._schedule.ask(lease, name, self._terms(entry, task), time.monotonic(), keep))
+            return await caller
+        except BaseException:
+            self._leave(lease)
+            raise
+
+    def _leave(self, lease: Lease) -> None:
+        self._callers.pop(lease, None)
+        self._carry_out(self._schedule.leave(lease, time.monotonic()))
+
+    def _terms(self, entry: ModelEntry, task: Task) -> Terms:
+        model = self._settings.for_model(entry.id)
+        ttl = self._rules.ttl_seconds if model.ttl_seconds is None else model.ttl_seconds
+        return Terms(ttl, bool(model.pinned), entry.memory_needed(context_size(entry, model)))
+
+    # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Grant(ticket, unit):
+                    self._answer(ticket, self._instances[unit])
+                case Refuse(ticket, error):
+                    self._answer(ticket, error)
+                case Spawn(unit):
+                    self._spawn(unit)
+                case Stop(unit, reason):
+                    self._end(unit, reason)
+        self._set_timer()
+
+    def _answer(self, ticket: object, answer: Instance | LlamaRunnerError) -> None:
+        caller = self._callers.get(ticket)
+        if caller is None or caller.done():
+            return
+        if isinstance(answer, Instance):
+            caller.set_result(answer)
+        else:
+            caller.set_exception(answer)
+
+    def _spawn(self, name: str) -> None:
+        entry, task = self._subjects[name]
+        instance = self._instances[name] = Instance(entry, task)
+        self._empty.clear()
+        self._bus.publish(ModelLoading(entry.id))
+        instance.runner = self._group.create_task(self._live(name, instance), name=f"child {name}")
+        instance.runner.add_done_callback(partial(self._buried, name, instance))
+
+    def _end(self, name: str, reason: str) -> None:
+        instance = self._instances[name]
+        instance.stop_reason = reason
+        assert instance.runner
+        instance.runner.cancel()
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        now = time.monotonic()
+        due = self._schedule.next_tick(now)
+        loop = asyncio.get_running_loop()
+        self._timer = None if due is None else loop.call_later(max(0.0, due - now), self._tick)
+
+    def _tick(self) -> None:
+        self._carry_out(self._schedule.tick(time.monotonic()))
+
+    # ── one child ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _live(self, name: str, instance: Instance) -> Death:
+        """The life of one child; cancelled to stop it."""
+        entry = instance.entry
+        try:
+            launch = self._describe(entry, instance.task)
+            async with await Child.spawn(launch, self._rules.stop_grace_seconds, self._marker) as child:
+                instance.child = child
+                limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)
+                instance.endpoint = await child.ready(self._probe, *limits)
+                took = time.monotonic() - child.spawned_at
+                log.info("%s is ready on port %d after %.2f s (%s)", name, instance.endpoint.port, took, launch.runtime)
+                self._bus.publish(ModelStarted(entry.id, instance.endpoint.port, took))
+                self._carry_out(self._schedule.started(name, time.monotonic()))
+                return await child.wait()
+        except LoadFailed as failure:
+            return failure.death
+        except LlamaRunnerError as error:
+            return Death(error.message)
+        except Exception:  # a mistake of ours must cost one model, not the house
+            log.exception("%s: unexpected error", name)
+            return Death("the server met an unexpected error")
+
+    def _buried(self, name: str, instance: Instance, runner: asyncio.Task[Death]) -> None:
+        """The child is reaped: tell the schedule, and whoever waits for the news."""
+        entry = instance.entry
+        instance.death = None if runner.cancelled() or instance.stop_reason else runner.result()
+        if instance.death is None:
+            self._bus.publish(ModelStopped(entry.id, instance.stop_reason or "asked"))
+        else:
+            printed = instance.child.log.tail(20) if instance.child else []
+            log.error("%s failed: %s\n%s", name, instance.death.cause, "\n".join(f"    {line}" for line in printed))
+            self._bus.publish(ModelFailed(entry.id, instance.death.cause))
+        instance.gone.set()
+        del self._instances[name]
+        if not self._instances:
+            self._empty.set()
+        self._carry_out(self._schedule.ended(name, instance.death, time.monotonic()))
+
+    def _suspect(self, instance: Instance) -> None:
+        if not instance.suspected and not instance.gone.is_set():
+            instance.suspected = True
+            self._group.create_task(self._examine(instance), name="examine")
+
+    async def _examine(self, instance: Instance) -> None:
+        """Probe a silent child; kill it when no probe is answered."""
+        assert instance.child is not None
+        assert instance.endpoint is not None
+        for _ in range(SUSPECT_PROBES):
+            if instance.gone.is_set() or await self._probe(instance.endpoint, "/health"):
+                instance.suspected = False
+                return
+        instance.child.kill(Death("its process stopped answering"))
+
+    # ── the keeper ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _keep(self) -> None:
+        """Run the keeper as long as we live, and bid it goodbye."""
+        program = Path(__file__).parent.parent / "workers" / "keeper.py"
+        command = (sys.executable, "-I", str(program), self._marker["LLAMARUNNER_SERVER"])
+        while True:
+            keeper = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+            )
+            try:
+                await keeper.wait()
+            finally:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    await keeper.communicate(b"goodbye")
+            log.warning("the keeper ended unexpectedly; starting another")
+            await asyncio.sleep(KEEPER_PAUSE_SECONDS)
+
+
+def _unit_name(entry: ModelEntry, task: Task) -> str:
+    return entry.id if task is Task.GENERATE else f"{entry.id} ({task})"

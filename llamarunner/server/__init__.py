@@ -1,0 +1,20 @@
+"""The doors: HTTP in, HTTP out. aiohttp lives here and nowhere else in the server process.
+
+* `services`   what every handler may use, and the keys under which an application carries it.
+* `listener`   one door: routes, guards, connection settings, sockets.
+* `connection` one client's connection: limits, and what is not HTTP.
+* `guards`     what every request passes: log, errors in the caller's language, hygiene, Host, Origin, key, draining.
+* `admission`  the questions of those guards that need no HTTP: who may come in.
+* `body`       request bodies with a size and a deadline.
+* `resolve`    which model a request means.
+* `relay`      the only copier: bytes from a model to a client.
+* `upstream`   its far side: one request to a model's process, and what can go wrong there.
+* `watch`      its clock: one timer for each exchange, which ends what has fallen silent.
+* `drain`      the exchanges under way, and their end when the server stops.
+* `…_api`      the handlers, one file for each language.
+
+The way of a request: listener → guards → an api's handler → `body.read` → `resolve` → `relay.forward` → lease →
+model. A failure is raised as one of our errors, wherever it happens, and said by the guards in the caller's language;
+once an answer has begun, the relay says it as the last event of the stream. A client's hang-up is a cancellation that
+runs down the same line, and closes the connection to the model.
+"""

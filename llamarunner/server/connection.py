@@ -1,0 +1,74 @@
+"""One client's connection: its limits, and what aiohttp leaves to us about bytes that are not, or barely, HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+from aiohttp import web
+
+from llamarunner.server import guards
+
+BACKLOG = 1024
+OPTIONS: dict[str, Any] = {
+    "auto_decompress": False,  # 1 MB of gzip can hold 1 GB
+    "keepalive_timeout": 25,  # also the deadline for a connection's first request
+    "lingering_time": 2,
+    "max_line_size": 8190,
+    "max_field_size": 8190,
+    "access_log": None,  # guards.record writes it
+    "logger": logging.getLogger("llamarunner.http"),
+}
+
+
+class Connection(web.RequestHandler):
+    """Says what is wrong with unreadable requests as JSON, and counts the bytes that frame a body."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._received = 0
+        self._settled = 0  # of those received, what belongs to earlier requests
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+
+    def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
+        """Take note that a request is over; aiohttp calls this at the end of each."""
+        self._settled = self._received
+
+    def framing_bytes(self, request: web.BaseRequest) -> int:
+        """How much of a chunked request was neither head nor body: sizes and extensions of chunks."""
+        head = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        return self._received - self._settled - head - len(request.raw_path) - request.content.total_bytes
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionResetError("the answer cannot be finished")
+        return guards.unreadable(request, status, message)
+
+
+class Site(web.BaseSite):
+    """A bound socket that is served by a runner, with our own error page for what is not HTTP."""
+
+    def __init__(self, runner: web.AppRunner, sock: socket.socket) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._sock = sock
+
+    @property
+    def name(self) -> str:
+        host, port = self._sock.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        await super().start()
+        loop = asyncio.get_running_loop()
+        server = self._runner.server
+        assert server is not None
+        self._server = await loop.create_server(
+            lambda: Connection(server, loop=loop, **OPTIONS), sock=self._sock, backlog=self._backlog
+        )

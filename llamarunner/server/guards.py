@@ -1,0 +1,228 @@
+"""What every request passes, in this order:
+
+    log      a request id, one line when it is over
+    errors   whatever is raised further in becomes an answer in the caller's language
+    hygiene  oddities of HTTP that two parsers might read differently are refused
+    host     and then origin: no strangers' web pages
+    key      if the door has keys; /health needs none
+    drain    while the server stops, nothing new begins
+
+The first two are one middleware, the others the second: each costs a call on every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.typedefs import Handler, Middleware
+
+from llamarunner.config import Door
+from llamarunner.dialects.anthropic import ANTHROPIC
+from llamarunner.dialects.openai import OPENAI
+from llamarunner.dialects.wire import Dialect
+from llamarunner.errors import (
+    InvalidRequest,
+    LlamaRunnerError,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RequestTimeout,
+    RouteNotFound,
+    ServerError,
+    ShuttingDown,
+    UnsupportedMedia,
+)
+from llamarunner.server.admission import Admission
+from llamarunner.server.drain import STOPPING
+from llamarunner.server.services import REQUEST_ID, VIEW
+
+access = logging.getLogger("llamarunner.access")
+log = logging.getLogger("llamarunner.server")
+
+CLIENT_GONE = 499  # in the log only, as nginx has it
+SPOKEN_VERSIONS = (HttpVersion11, HttpVersion10)
+CLOSING = (ShuttingDown, RequestTimeout, PayloadTooLarge)  # what is left of the request is not worth reading
+OPEN_PATHS = frozenset({"/health"})
+PREFLIGHT_SECONDS = "600"
+
+
+@web.middleware
+async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, answer what goes wrong, and log one line."""
+    started = time.perf_counter()
+    request[REQUEST_ID] = _request_id(request)
+    status = CLIENT_GONE
+    try:
+        response = await _answered(request, handler)
+        status = response.status if request.transport is not None else CLIENT_GONE
+        return response
+    finally:
+        if access.isEnabledFor(logging.INFO):
+            took = (time.perf_counter() - started) * 1000
+            line = (request[REQUEST_ID], request.remote, request.method, request.raw_path, status, took)
+            access.info("%s %s %s %s %d %.1f ms", *line)
+
+
+def admit(door: Door) -> Middleware:
+    """Make the middleware that lets requests in by one door's rules."""
+    rules = Admission(door)
+
+    @web.middleware
+    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = request.headers
+        check_hygiene(request)
+        host = headers.get("Host", "")
+        rules.check_host(host)
+        origin = headers.get("Origin")
+        if origin is not None:
+            rules.check_origin(origin, host)
+            if (
+                request.method == "OPTIONS"
+                and "Access-Control-Request-Method" in headers
+                and rules.allows_origin(origin)
+            ):
+                return _preflight(request)
+        if request.path not in OPEN_PATHS:
+            rules.check_key(headers)
+            if request.method == "POST" and request.app[VIEW].services.drain.active:
+                raise ShuttingDown(STOPPING, retry_after=5)
+        return await handler(request)
+
+    return let_in
+
+
+def stamp(door: Door) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Make the signal handler that puts on every answer what all answers carry."""
+    rules = Admission(door)
+
+    async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["X-Request-ID"] = request[REQUEST_ID]
+        headers["Server"] = "LlamaRunner"
+        origin = request.headers.get("Origin")
+        if origin is not None and rules.allows_origin(origin):
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+        if door.cors_origins:
+            headers["Vary"] = "Origin"
+
+    return on_prepare
+
+
+def check_hygiene(request: web.Request) -> None:
+    """Refuse what is legal nowhere, or would be read otherwise by another parser. Raises InvalidRequest."""
+    if request.version not in SPOKEN_VERSIONS:
+        raise InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    if not request.raw_path.startswith("/") or request.raw_path.startswith("//"):
+        raise InvalidRequest("The request target must be a path.")
+    headers = request.headers
+    coding = headers.getall("Transfer-Encoding", None)
+    if coding and (len(coding) > 1 or coding[0].lower() != "chunked" or request.version is not HttpVersion11):
+        raise InvalidRequest("The only Transfer-Encoding understood is chunked, in HTTP/1.1.")
+    if headers.get("Upgrade", "").lower() in ("websocket", "tcp"):
+        raise InvalidRequest("This path cannot be upgraded to another protocol.")
+    for value in headers.values():
+        if not value.isascii():
+            _check_utf8(value)
+
+
+def render(request: web.Request, error: LlamaRunnerError) -> web.Response:
+    """Say an error in the language of the path that was asked."""
+    body = dialect_of(request).error_body(error, request[REQUEST_ID])
+    response = web.Response(status=error.status, body=body, content_type="application/json")
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if isinstance(error, CLOSING) or not _is_well_framed(request):
+        response.force_close()
+    return response
+
+
+def dialect_of(request: web.Request) -> Dialect:
+    path = request.path
+    if path.startswith("/v1/messages") or (path.startswith("/v1/models") and "anthropic-version" in request.headers):
+        return ANTHROPIC
+    return OPENAI
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except LlamaRunnerError as error:
+        failure = error
+    except web.HTTPException as raised:
+        failure = _translated(raised)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception("%s %s %s: unexpected error", request[REQUEST_ID], request.method, request.raw_path)
+        failure = ServerError(f"The server met an unexpected error; its log has it under {request[REQUEST_ID]}.")
+    if request.writer.output_size > 0:  # an answer has begun, and must not be followed by a second one
+        raise ConnectionAbortedError
+    return render(request, failure)
+
+
+def _translated(raised: web.HTTPException) -> LlamaRunnerError:
+    kinds: dict[int, type[LlamaRunnerError]] = {
+        404: RouteNotFound,
+        405: MethodNotAllowed,
+        413: PayloadTooLarge,
+        415: UnsupportedMedia,
+    }
+    kind = kinds.get(raised.status, InvalidRequest if raised.status < 500 else ServerError)
+    return kind(raised.reason)
+
+
+def _preflight(request: web.Request) -> web.Response:
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    headers = {
+        "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+        "Access-Control-Allow-Headers": asked or "Authorization, Content-Type",
+        "Access-Control-Max-Age": PREFLIGHT_SECONDS,
+    }
+    return web.Response(status=204, headers=headers)
+
+
+def _request_id(request: web.Request) -> str:
+    given = request.headers.get("X-Request-ID")
+    if given and len(given) <= 128 and given.isascii() and given.isprintable() and " " not in given:
+        return given
+    return secrets.token_hex(8)
+
+
+def _is_well_framed(request: web.Request) -> bool:
+    """Tell whether the connection can be used again after a refusal."""
+    return (
+        request.version in SPOKEN_VERSIONS
+        and "Transfer-Encoding" not in request.headers
+        and "Upgrade" not in request.headers
+    )
+
+
+def _check_utf8(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("A header is not valid UTF-8.") from None
+
+
+def unreadable(request: web.BaseRequest, status: int, message: str | None) -> web.Response:
+    """Answer a request that never became one, or a failure outside all guards."""
+    request_id = secrets.token_hex(8)
+    if status < 500:
+        error: LlamaRunnerError = InvalidRequest(
+            f"The request is not valid HTTP: {(message or 'unreadable').splitlines()[0][:200]}"
+        )
+    else:
+        error = ServerError(f"The server met an unexpected error; its log has it under {request_id}.")
+    log.info("%s %s: unreadable request: %s", request_id, request.remote, error.message)
+    headers = {"X-Request-ID": request_id, "Server": "LlamaRunner"}
+    response = web.Response(
+        status=error.status, body=OPENAI.error_body(error, request_id), content_type="application/json", headers=headers
+    )
+    response.force_close()
+    return response

@@ -1,0 +1,123 @@
+"""One door: its routes, its guards, its sockets, and how its connections are treated.
+
+app = listener.build(door, "ollama", services)
+runner = listener.runner(app)
+await runner.setup()
+for sock in listener.bind(door.host, door.port):
+    await listener.Site(runner, sock).start()
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from llamarunner.config import Door
+from llamarunner.errors import MethodNotAllowed, RouteNotFound
+from llamarunner.server import anthropic_api, guards, manage_api, openai_api
+from llamarunner.server.connection import OPTIONS, Site
+from llamarunner.server.services import VIEW, Services, View
+
+SEND_BUFFER = 2**16  # what a client that reads nothing can make the kernel keep
+SHUTDOWN_SECONDS = 2  # aiohttp spends it twice
+
+
+def build(door: Door, name: str, services: Services) -> web.Application:
+    """Make the application of one door; `name` is `ollama` or `lmstudio`."""
+    app = web.Application(middlewares=[guards.record, guards.admit(door)])
+    app[VIEW] = View(name, door, services)
+    app.on_response_prepare.append(guards.stamp(door))
+    for (method, path), handler in _routes(name).items():
+        app.router.add_route(method, path, handler, expect_handler=_no_promise)
+    app.router.add_route("*", "/{path:.*}", _unrouted, expect_handler=_no_promise)
+    return app
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """Make the runner of a door. A client's hang-up cancels its handler, in tests as in production."""
+    return web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS, **OPTIONS)
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind every address of a host, all to one port. Raises OSError if it is taken or no address of ours."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            chosen = bound[0].getsockname()[1] if bound else port
+            bound.append(_bind_one(socket.socket(family, kind, protocol), (address[0], chosen, *address[2:])))
+    except OSError:
+        for sock in bound:
+            sock.close()
+        raise
+    return bound
+
+
+@asynccontextmanager
+async def opened(door: Door, name: str, services: Services, sockets: Sequence[socket.socket]) -> AsyncIterator[str]:
+    """Serve a door on bound sockets and give its URL; leaving ends what is still under way within four seconds."""
+    door_runner = runner(build(door, name, services))
+    await door_runner.setup()
+    try:
+        sites = [Site(door_runner, sock) for sock in sockets]
+        for site in sites:
+            await site.start()
+        yield sites[0].name
+    finally:
+        await door_runner.cleanup()
+
+
+def _routes(name: str) -> dict[tuple[str, str], Handler]:
+    routes: dict[tuple[str, str], Handler] = {
+        ("GET", "/health"): manage_api.health,
+        ("GET", "/v1/models"): openai_api.list_models,
+        ("GET", "/v1/models/{id:.+}"): openai_api.retrieve_model,
+    }
+    for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():
+        routes["POST", path] = openai_api.asking(path, ask)
+    if name == "ollama":
+        routes["GET", "/"] = manage_api.ollama_greeting
+    return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
+
+
+async def _unrouted(request: web.Request) -> web.StreamResponse:
+    """Tell an unknown path from a known one that was asked in the wrong way."""
+    allowed = await _methods_of(request)
+    if not allowed:
+        raise RouteNotFound(f"There is nothing at {request.path[:200]}.")
+    error = MethodNotAllowed(f"{request.method[:20]} is not possible here; use {' or '.join(allowed)}.")
+    response = guards.render(request, error)
+    response.headers["Allow"] = ", ".join(allowed)
+    return response
+
+
+async def _methods_of(request: web.Request) -> list[str]:
+    allowed: list[str] = []
+    for resource in request.app.router.resources():
+        match, methods = await resource.resolve(request)
+        if match is None:
+            allowed += methods
+    return sorted(set(allowed))
+
+
+async def _no_promise(request: web.Request) -> None:
+    """Leave `Expect: 100-continue` unanswered; `body.read` does it when all checks are passed."""
+
+
+def _bind_one(sock: socket.socket, address: tuple[Any, ...]) -> socket.socket:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

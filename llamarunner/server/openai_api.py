@@ -1,0 +1,99 @@
+"""OpenAI's paths, and llama.cpp's own of the same family; answers pass as the model gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from llamarunner.catalog import ModelEntry
+from llamarunner.dialects import anthropic, openai, strict_json
+from llamarunner.dialects.wire import Dialect
+from llamarunner.errors import InvalidRequest
+from llamarunner.fleet.launch import Task
+from llamarunner.server import body, relay
+from llamarunner.server.resolve import native_task, resolve
+from llamarunner.server.services import VIEW, View
+from llamarunner.server.upstream import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a path asks of a model; `task` None is answered by any model, whatever it is made for."""
+
+    task: Task | None
+    streams: bool = False
+    dialect: Dialect = openai.OPENAI
+    upstream: str | None = None  # where the model's process has it, if elsewhere
+
+
+PATHS: dict[str, Ask] = {
+    "/v1/chat/completions": Ask(Task.GENERATE, streams=True),
+    "/v1/completions": Ask(Task.GENERATE, streams=True),
+    "/v1/responses": Ask(Task.GENERATE, streams=True, dialect=openai.RESPONSES),
+    "/v1/responses/input_tokens": Ask(Task.GENERATE),
+    "/v1/embeddings": Ask(Task.EMBED),
+    "/v1/rerank": Ask(Task.RERANK),
+    "/v1/reranking": Ask(Task.RERANK, upstream="/v1/rerank"),
+    "/rerank": Ask(Task.RERANK, upstream="/v1/rerank"),
+    "/infill": Ask(Task.GENERATE, streams=True),
+    "/apply-template": Ask(Task.GENERATE),
+    "/tokenize": Ask(None),
+    "/detokenize": Ask(None),
+}
+
+
+def asking(path: str, ask: Ask) -> Handler:
+    """Make the handler that passes requests for a path on to the models that they name."""
+    upstream_path = ask.upstream or path
+
+    async def ask_model(request: web.Request) -> web.StreamResponse:
+        view = request.app[VIEW]
+        raw, document = await body.read_object(request, view.services.settings.server)
+        stream = ask.streams and _wants_stream(document)
+        entry, task = resolve(view, document, ask.task)
+        call = Call(entry, task, upstream_path, _named(raw, document, entry))
+        return await relay.forward(request, call, ask.dialect, stream)
+
+    return ask_model
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """List the usable models of this door; to Anthropic's clients in their own shape."""
+    view = request.app[VIEW]
+    if "anthropic-version" in request.headers:
+        return _json(anthropic.model_list([anthropic.model_object(entry) for entry in view.entries]))
+    return _json(openai.model_list([openai.model_object(entry, _status(view, entry)) for entry in view.entries]))
+
+
+async def retrieve_model(request: web.Request) -> web.Response:
+    """Describe one model, found by any of its names."""
+    view = request.app[VIEW]
+    entry = view.find(request.match_info["id"])
+    if "anthropic-version" in request.headers:
+        return _json(anthropic.model_object(entry))
+    return _json(openai.model_object(entry, _status(view, entry)))
+
+
+def _wants_stream(document: dict[str, object]) -> bool:
+    stream = document.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidRequest("'stream' must be true or false.", param="stream")
+    return bool(stream)
+
+
+def _named(raw: bytes, document: dict[str, object], entry: ModelEntry) -> bytes:
+    """Give the model its catalog name, which its answers repeat; a body that has it already passes as it came."""
+    if document.get("model") == entry.id:
+        return raw
+    return strict_json.dumps({**document, "model": entry.id})
+
+
+def _status(view: View, entry: ModelEntry) -> str:
+    unit = view.services.supervisor.unit(entry, native_task(entry))
+    return unit.state.value if unit else "unloaded"
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=strict_json.dumps(value), content_type="application/json")

@@ -1,0 +1,156 @@
+"""The only copier: bytes from a model to a client.
+
+An answer in one piece is read whole, so that an error has its status. A stream passes as it comes: no parsing, no
+buffering of lines, and back-pressure by awaiting every write. Until the first byte an error still has its status;
+later it is the stream's last event. If the model broke off, the connection is then closed without the final chunk, so
+that no client takes half an answer for a whole one; if the server ends the stream on purpose, it ends properly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from aiohttp import HttpVersion11, web
+
+from llamarunner.dialects.wire import COMMENT, Dialect
+from llamarunner.errors import LlamaRunnerError, RequestTimeout, ShuttingDown
+from llamarunner.server.services import REQUEST_ID, VIEW, Services
+from llamarunner.server.upstream import BUFFER, Answer, Call, ask
+from llamarunner.server.watch import Patience, Phase, Watch
+
+BLANK_LINE = (b"\n\n", b"\r\n\r\n")
+EVENT_STREAM = "text/event-stream"
+STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
+
+
+async def forward(request: web.Request, call: Call, dialect: Dialect, stream: bool) -> web.StreamResponse:
+    """Answer a request with what a model says to `call`. Raises our errors as long as nothing has been sent."""
+    services = request.app[VIEW].services
+    if stream:
+        return await _Stream(request, call, dialect, services).run()
+    return await _buffered(request, call, services)
+
+
+async def _buffered(request: web.Request, call: Call, services: Services) -> web.StreamResponse:
+    watch = Watch(Patience.of(services.settings.server, pulse=False))
+    with services.drain.counting(watch):
+        async with watch, AsyncExitStack() as stack:
+            answer = await ask(stack, services.supervisor, services.session(), call, watch)
+            body = await answer.whole()
+        headers = {"Content-Type": answer.content_type}
+        if len(body) <= BUFFER:
+            return web.Response(body=body, headers=headers)
+        return await _in_slices(request, body, headers, services)
+
+
+async def _in_slices(
+    request: web.Request, body: bytes, headers: dict[str, str], services: Services
+) -> web.StreamResponse:
+    """Send a long body so that a client that stops reading is noticed."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    view = memoryview(body)
+    try:
+        async with Watch(Patience.of(services.settings.server, pulse=False)) as watch:
+            await response.prepare(request)
+            for start in range(0, len(body), BUFFER):
+                watch.phase(Phase.CLIENT)
+                await response.write(view[start : start + BUFFER])
+    except RequestTimeout:
+        _abort(request)
+    return response
+
+
+class _Stream:
+    """One streamed answer."""
+
+    def __init__(self, request: web.Request, call: Call, dialect: Dialect, services: Services) -> None:
+        self._request = request
+        self._call = call
+        self._dialect = dialect
+        self._services = services
+        self._response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, **STREAM_HEADERS})
+        self._tail = b""  # the last bytes that the model said
+        self._pulses = asyncio.TaskGroup()
+
+    async def run(self) -> web.StreamResponse:
+        failure = None
+        async with self._pulses:
+            try:
+                await self._copy()
+            except RequestTimeout:
+                _abort(self._request)
+            except ConnectionError:
+                pass  # the client is gone; aiohttp ends the rest
+            except LlamaRunnerError as error:
+                failure = error
+        if failure is not None:
+            await self._fail(failure)
+        return self._response
+
+    async def _copy(self) -> None:
+        services = self._services
+        watch = Watch(Patience.of(services.settings.server, pulse=True), self._pulse)
+        with services.drain.counting(watch):
+            async with watch, AsyncExitStack() as stack:
+                answer = await ask(stack, services.supervisor, services.session(), self._call, watch)
+                await self._pump(answer, watch)
+
+    async def _pump(self, answer: Answer, watch: Watch) -> None:
+        chunk = await answer.some()
+        if not self._response.prepared:
+            self._response.headers["Content-Type"] = answer.content_type
+            await self._response.prepare(self._request)
+        write = self._response.write
+        while chunk:
+            self._tail = chunk if len(chunk) >= 4 else (self._tail + chunk)[-4:]
+            watch.phase(Phase.CLIENT)
+            await write(chunk)
+            watch.phase(Phase.NEXT_BYTE)
+            chunk = await answer.some()
+
+    def _pulse(self) -> None:
+        """Let the client hear that we are alive, but never inside an event."""
+        if not self._tail:
+            self._pulses.create_task(self._say(COMMENT))
+        elif self._tail.endswith(BLANK_LINE) and self._speaks_events():
+            self._pulses.create_task(self._say(self._dialect.pulse))
+
+    async def _say(self, event: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._services.settings.server.write_stall_seconds):
+                if not self._response.prepared:
+                    await self._response.prepare(self._request)
+                await self._response.write(event)
+        except TimeoutError:
+            _abort(self._request)
+        except ConnectionError:
+            pass  # the client is gone, and the copy is being cancelled
+
+    async def _fail(self, error: LlamaRunnerError) -> None:
+        """Say the error as the last event, or raise it if nothing has been sent."""
+        if not self._response.prepared:
+            raise error
+        if self._speaks_events():
+            gap = b"" if not self._tail or self._tail.endswith(BLANK_LINE) else b"\n\n"
+            await self._say(gap + self._dialect.error_event(error, self._request[REQUEST_ID]))
+        if self._tail and not isinstance(error, ShuttingDown):
+            _cut(self._request)
+
+    def _speaks_events(self) -> bool:
+        return self._response.headers["Content-Type"].startswith(EVENT_STREAM)
+
+
+def _cut(request: web.Request) -> None:
+    """Close the connection after what was written, without the final chunk, so that the client sees the cut."""
+    if request.version < HttpVersion11:  # no chunks: only a reset shows it
+        _abort(request)
+    elif request.transport is not None:
+        request.transport.close()
+
+
+def _abort(request: web.Request) -> None:
+    """Drop the connection and what the client has not read."""
+    if request.transport is not None:
+        request.transport.abort()

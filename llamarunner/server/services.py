@@ -1,0 +1,67 @@
+"""What every handler may use, and the typed keys under which an application carries it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import aiohttp
+from aiohttp import web
+
+from llamarunner.catalog import Catalog, ModelEntry
+from llamarunner.config import Door, Settings
+from llamarunner.errors import ModelNotFound
+from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.server.drain import Drain
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The house as the handlers see it; one object, shared by all doors."""
+
+    settings: Settings
+    catalog: Catalog
+    supervisor: Supervisor
+    session: Callable[[], aiohttp.ClientSession]  # for requests to models' processes; see `upstream.client_session`
+    drain: Drain
+    version: str
+    started_at: float  # time.monotonic() when the server started
+
+    @property
+    def uptime(self) -> int:
+        """Whole seconds since the start."""
+        return int(time.monotonic() - self.started_at)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One door, and the part of the catalog that it shows."""
+
+    name: str
+    door: Door
+    services: Services
+
+    def shows(self, entry: ModelEntry) -> bool:
+        model_id = entry.id.casefold()
+        return any(glob == "*" or fnmatchcase(model_id, glob.casefold()) for glob in self.door.models)
+
+    @property
+    def entries(self) -> list[ModelEntry]:
+        """The usable models behind this door, in the catalog's order."""
+        return [entry for entry in self.services.catalog.entries if not entry.error and self.shows(entry)]
+
+    def find(self, name: str) -> ModelEntry:
+        """Find a model by any of its names. Raises ModelNotFound, also for a model that this door hides."""
+        try:
+            entry = self.services.catalog.find(name)
+        except ModelNotFound:
+            entry = None
+        if entry is None or not self.shows(entry):
+            raise ModelNotFound(name[:200], tuple(entry.id for entry in self.entries))
+        return entry
+
+
+VIEW = web.AppKey("view", View)
+REQUEST_ID = web.RequestKey("request_id", str)

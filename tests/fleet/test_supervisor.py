@@ -1,0 +1,300 @@
+"""The supervisor with real processes: starts, shares, ends, and what happens when children misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+
+from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, ShuttingDown
+from llamarunner.events import ModelFailed as FailedEvent
+from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
+from llamarunner.fleet.launch import Task
+from llamarunner.fleet.schedule import State
+from tests.conftest import Fleet, MakeFleet, alive, eventually
+
+
+async def use(fleet: Fleet, name: str, seconds: float = 0) -> int:
+    """Hold a lease for a while; return the port."""
+    async with fleet.supervisor.lease(fleet.entry(name), Task.GENERATE) as lease:
+        await asyncio.sleep(seconds)
+        return lease.endpoint.port
+
+
+def pid_of(fleet: Fleet, name: str) -> int:
+    instance = fleet.supervisor.instance(fleet.entry(name))
+    assert instance is not None
+    assert instance.child is not None
+    return instance.child.pid
+
+
+def state_of(fleet: Fleet, name: str) -> State:
+    unit = fleet.supervisor.unit(fleet.entry(name))
+    assert unit is not None
+    return unit.state
+
+
+async def test_first_use_starts_the_model_and_the_next_shares_it(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        assert await use(fleet, "a") == await use(fleet, "a")
+        assert len(fleet.journal("a").facts("start")) == 1
+        assert fleet.supervisor.loaded() == ["a"]
+        assert [type(event) for event in fleet.events()] == [ModelLoading, ModelStarted]
+    assert isinstance(fleet.events()[-1], ModelStopped)
+
+
+async def test_f12_two_hundred_callers_on_a_cold_model_cause_one_start(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-slow", "0.2"]}) as fleet:
+        ports = await asyncio.gather(*(use(fleet, "a") for _ in range(200)))
+        assert len(set(ports)) == 1
+        assert len(fleet.journal("a").facts("start")) == 1
+
+
+async def test_caller_that_leaves_the_queue_does_not_cancel_the_load(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-slow", "0.5"]}) as fleet:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(use(fleet, "a"), 0.1)
+        await use(fleet, "a")
+        assert len(fleet.journal("a").facts("start")) == 1
+
+
+async def test_readiness_is_noticed_within_20_ms(make_fleet: MakeFleet) -> None:
+    """The fake's own clock says when it was loaded; the bound is loose for a busy machine, a poll of 250 ms fails it."""
+    delays = []
+    async with make_fleet({"a": ["--fake-slow", "0.1"]}) as fleet:
+        for _ in range(5):
+            await use(fleet, "a")
+            delays.append(time.monotonic() - fleet.journal("a").facts("loaded")[-1]["at"])
+            await fleet.supervisor.stop(fleet.entry("a"))
+    assert sorted(delays)[len(delays) // 2] < 0.05
+
+
+async def test_f04_model_that_never_becomes_ready_is_killed_and_all_waiters_are_told(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-never"]}, load_stall_seconds=0.5) as fleet:
+        outcomes = await asyncio.gather(*(use(fleet, "a") for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(outcome, ModelFailed) and outcome.retry_after for outcome in outcomes)
+        (start,) = fleet.journal("a").facts("start")
+        assert not alive(start["pid"])
+        assert state_of(fleet, "a") is State.ERROR
+
+
+@pytest.mark.parametrize(
+    ("switches", "told"),
+    [
+        (["--fake-exit", "1"], "exit code 1"),
+        (["--fake-exit", "127"], "exit code 127"),
+        (["--fake-signal", str(int(signal.SIGILL))], "signal 4 (SIGILL)"),
+        (["--fake-exit", "1", "--fake-print", "unknown model architecture: 'gpt9'"], "does not know its architecture 'gpt9'"),
+        (["--fake-exit", "1", "--fake-print", "invalid magic characters"], "its file is not a GGUF model"),
+        (["--fake-no-such-flag"], "--fake-no-such-flag"),
+    ],
+)
+async def test_f05_child_that_exits_while_loading_fails_at_once_with_the_cause(
+    make_fleet: MakeFleet, switches: list[str], told: str
+) -> None:
+    async with make_fleet({"a": switches}) as fleet:
+        with pytest.raises(ModelFailed) as failure:
+            await use(fleet, "a")
+        assert told in failure.value.message
+        assert "/" not in failure.value.message
+        event = fleet.events()[-1]
+        assert isinstance(event, FailedEvent)
+        assert told in event.cause
+
+
+async def test_f06_load_that_runs_out_of_memory_evicts_the_idle_and_tries_once_more(make_fleet: MakeFleet) -> None:
+    oom = ["--fake-signal", str(int(signal.SIGKILL))]
+    async with make_fleet({"a": [], "b": oom}) as fleet:
+        await use(fleet, "a")
+        with pytest.raises(ModelFailed, match="memory"):
+            await use(fleet, "b")
+        assert len(fleet.journal("b").facts("start")) == 2
+        assert fleet.supervisor.loaded() == []
+
+
+async def test_f08_model_that_cannot_fit_is_refused_before_it_is_started(make_fleet: MakeFleet) -> None:
+    """No machine has room for a context of two thousand million tokens."""
+    async with make_fleet({"a": []}) as fleet:
+        terms = fleet.supervisor._terms(fleet.entry("a"), Task.GENERATE)
+        assert terms.bytes_needed > fleet.entry("a").size
+        fleet.supervisor._schedule._memory = lambda: terms.bytes_needed - 1
+        with pytest.raises(ServiceUnavailable, match="Insufficient memory"):
+            await use(fleet, "a")
+        assert fleet.journal("a").facts("start") == []
+
+
+async def test_f09_child_that_ignores_term_is_killed_after_the_grace_with_its_offspring(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-stubborn", "--fake-offspring"]}, stop_grace_seconds=0.3) as fleet:
+        await use(fleet, "a")
+        child, offspring = pid_of(fleet, "a"), fleet.journal("a").facts("offspring")[0]["pid"]
+        began = time.monotonic()
+        await fleet.supervisor.stop(fleet.entry("a"))
+        assert 0.3 <= time.monotonic() - began < 3
+        assert not alive(child)
+        await eventually(lambda: not alive(offspring), 1)
+
+
+async def test_offspring_of_a_child_that_died_by_itself_is_ended_too(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-offspring"]}) as fleet:
+        await use(fleet, "a")
+        offspring = fleet.journal("a").facts("offspring")[0]["pid"]
+        os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+        await eventually(lambda: not alive(offspring), 3)
+
+
+async def test_f10_next_request_after_a_crash_starts_again_and_a_loop_is_broken(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        await use(fleet, "a")
+        os.kill(pid_of(fleet, "a"), signal.SIGSEGV)
+        await eventually(lambda: state_of(fleet, "a") is State.ERROR)
+        unit = fleet.supervisor.unit(fleet.entry("a"))
+        assert unit is not None
+        assert unit.death is not None
+        assert "SIGSEGV" in unit.death.cause
+        await use(fleet, "a")
+        assert len(fleet.journal("a").facts("start")) == 2
+
+
+async def test_lease_tells_why_the_child_died(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet, fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE) as lease:
+        assert await lease.autopsy() is None
+        os.kill(pid_of(fleet, "a"), signal.SIGABRT)
+        assert "SIGABRT" in (await lease.autopsy() or "")
+
+
+async def test_f03_silent_child_is_probed_and_killed_and_its_frozen_self_does_not_return(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet, fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE) as lease:
+        pid = pid_of(fleet, "a")
+        os.kill(pid, signal.SIGSTOP)
+        lease.suspect()
+        await eventually(lambda: state_of(fleet, "a") is State.ERROR)
+        assert not alive(pid)
+        assert await lease.autopsy() == "its process stopped answering"
+
+
+async def test_child_that_answers_a_probe_is_left_alone(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet, fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE) as lease:
+        lease.suspect()
+        assert await lease.autopsy() is None
+        assert fleet.supervisor.loaded() == ["a"]
+
+
+async def test_f13_start_and_stop_racing_from_fifty_callers_leave_one_child_or_none(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+
+        async def caller(number: int) -> None:
+            with contextlib.suppress(ServiceUnavailable):
+                await (use(fleet, "a") if number % 2 else fleet.supervisor.stop(fleet.entry("a")))
+
+        await asyncio.gather(*(caller(number) for number in range(50)))
+        running = [fact["pid"] for fact in fleet.journal("a").facts("start") if alive(fact["pid"])]
+        assert len(running) == len(fleet.supervisor.loaded()) <= 1
+
+
+async def test_f14_request_that_comes_during_an_idle_unload_is_served(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-stubborn"]}, ttl_seconds=0.05, stop_grace_seconds=0.3) as fleet:
+        await use(fleet, "a")
+        await eventually(lambda: state_of(fleet, "a") is State.STOPPING)
+        await use(fleet, "a")
+        assert len(fleet.journal("a").facts("start")) == 2
+
+
+async def test_f15_flood_of_output_without_line_breaks_blocks_nobody_and_is_not_kept(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-flood", "200"]}) as fleet:
+        await use(fleet, "a")
+        instance = fleet.supervisor.instance(fleet.entry("a"))
+        assert instance is not None
+        assert instance.child is not None
+        kept = instance.child.log.tail(100)
+        assert 0 < sum(map(len, kept)) <= 2**20
+
+
+async def test_f07_dead_childs_port_taken_by_an_impostor_sees_no_request(make_fleet: MakeFleet) -> None:
+    seen: list[bytes] = []
+
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(100))
+        writer.close()
+
+    async with make_fleet({"a": []}) as fleet:
+        port = await use(fleet, "a")
+        (start,) = fleet.journal("a").facts("start")
+        assert start["argv"][start["argv"].index("--port") + 1] == "0"
+        os.kill(pid_of(fleet, "a"), signal.SIGKILL)
+        await eventually(lambda: state_of(fleet, "a") is State.ERROR)
+        async with await asyncio.start_server(impostor, "127.0.0.1", port):
+            assert await use(fleet, "a") != port
+        assert seen == []
+
+
+async def test_idle_model_is_unloaded_and_an_explicit_start_is_kept(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": [], "b": []}, ttl_seconds=0.1) as fleet:
+        await fleet.supervisor.start(fleet.entry("b"))
+        await use(fleet, "a")
+        await eventually(lambda: state_of(fleet, "a") is State.UNLOADED)
+        assert ModelStopped("a", "idle") in fleet.events()
+        assert fleet.supervisor.loaded() == ["b"]
+
+
+async def test_least_recently_used_model_makes_room(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": [], "b": [], "c": []}, max_loaded_models=2) as fleet:
+        for name in ("a", "b", "a", "c"):
+            await use(fleet, name)
+        assert sorted(fleet.supervisor.loaded()) == ["a", "c"]
+        assert ModelStopped("b", "evicted") in fleet.events()
+
+
+async def test_busy_model_is_not_evicted_and_the_wait_for_room_is_bounded(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": [], "b": []}, max_loaded_models=1, queue_timeout_seconds=0.3) as fleet:
+        async with fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE):
+            with pytest.raises(ServiceUnavailable, match="no room in time"):
+                await use(fleet, "b")
+            assert fleet.supervisor.loaded() == ["a"]
+        await use(fleet, "b")
+
+
+async def test_queue_is_bounded(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-slow", "0.3"]}, queue_length=3) as fleet:
+        outcomes = await asyncio.gather(*(use(fleet, "a") for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(outcome, QueueFull) for outcome in outcomes) == 2
+
+
+async def test_closing_refuses_newcomers_and_ends_every_child(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": [], "b": ["--fake-never"]}) as fleet:
+        await use(fleet, "a")
+        loading = asyncio.gather(use(fleet, "b"), return_exceptions=True)
+        (start,) = await fleet.journal("b").wait_for("start")
+        child = pid_of(fleet, "a")
+        await fleet.supervisor.close()
+        assert isinstance((await loading)[0], ShuttingDown)
+        with pytest.raises(ShuttingDown):
+            await use(fleet, "a")
+        assert not alive(child)
+        assert not alive(start["pid"])
+
+
+async def test_hurry_skips_the_grace_of_a_stubborn_child(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-stubborn"]}, stop_grace_seconds=30) as fleet:
+        await use(fleet, "a")
+        closing = asyncio.gather(fleet.supervisor.close())
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        fleet.supervisor.hurry()
+        await closing
+        assert time.monotonic() - began < 5
+
+
+async def test_embeddings_of_a_chat_model_get_an_instance_of_their_own(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        entry = fleet.entry("a")
+        async with fleet.supervisor.lease(entry, Task.GENERATE) as chat, fleet.supervisor.lease(entry, Task.EMBED) as embed:
+            assert chat.endpoint != embed.endpoint
+        assert fleet.supervisor.loaded() == ["a"]
+        flags = [fact["argv"] for fact in fleet.journal("a").facts("start")]
+        assert ["--embeddings" in argv for argv in flags] == [False, True]
+        await fleet.supervisor.stop(entry)
+        assert fleet.supervisor.loaded() == []

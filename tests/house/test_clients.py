@@ -1,0 +1,200 @@
+"""The official clients against both doors, with the real runtime and the demo model."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.house.conftest import House, OpenHouse
+
+QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+WEATHER = {
+    "name": "get_weather",
+    "description": "Get the weather of a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+async def house(open_house: OpenHouse) -> AsyncIterator[House]:
+    async with open_house() as house:
+        yield house
+
+
+@pytest.fixture(params=["Ollama", "LM Studio"])
+async def client(house: House, request: pytest.FixtureRequest) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=house.urls[request.param] + "/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(params=["Ollama", "LM Studio"])
+async def claude(house: House, request: pytest.FixtureRequest) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with anthropic.AsyncAnthropic(base_url=house.urls[request.param], api_key="any", max_retries=0) as client:
+        yield client
+
+
+async def test_openai_chat(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(model="demo-chat", messages=QUESTION, temperature=0)
+    assert answer.choices[0].message.content == "The capital of France is Paris."
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == "demo-chat"
+    assert answer.usage
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+async def test_openai_stream_with_usage_and_reasoning(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(
+        model="DEMO-CHAT:latest", messages=QUESTION, temperature=0, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    thought = "".join(getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks if chunk.choices)
+    assert said == "The capital of France is Paris."
+    assert "France" in thought
+    assert chunks[-1].usage
+    assert {chunk.model for chunk in chunks} == {"demo-chat"}
+
+
+async def test_openai_tool_call_and_its_result(client: openai.AsyncOpenAI) -> None:
+    tools: list[Any] = [{"type": "function", "function": WEATHER}]
+    messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
+    answer = await client.chat.completions.create(model="demo-chat", messages=messages, tools=tools, temperature=0)
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Paris"})
+    result = {"role": "tool", "tool_call_id": call.id, "content": '{"temperature": 21, "condition": "sunny"}'}
+    messages += [answer.choices[0].message.model_dump(exclude_none=True), result]
+    told = await client.chat.completions.create(model="demo-chat", messages=messages, tools=tools, temperature=0)
+    assert "21" in (told.choices[0].message.content or "")
+
+
+async def test_openai_json_schema_is_obeyed(client: openai.AsyncOpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "maximum": 120}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    answer = await client.chat.completions.create(
+        model="demo-chat",
+        messages=[{"role": "user", "content": "Give me a JSON object with name and age."}],
+        response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema}},
+        max_tokens=200,
+    )
+    person = json.loads(answer.choices[0].message.content or "")
+    assert set(person) == {"name", "age"}
+    assert isinstance(person["age"], int)
+
+
+async def test_openai_logprobs(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model="demo-chat", messages=QUESTION, logprobs=True, top_logprobs=2, max_tokens=5
+    )
+    assert answer.choices[0].logprobs
+    assert answer.choices[0].logprobs.content
+    assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
+
+
+async def test_openai_completion_streamed_and_whole(client: openai.AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {"model": "demo-chat", "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0}
+    whole = await client.completions.create(**asked)
+    stream = await client.completions.create(**asked, stream=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == whole.choices[0].text != ""
+
+
+async def test_openai_embeddings_of_several_texts(client: openai.AsyncOpenAI) -> None:
+    answer = await client.embeddings.create(model="demo-chat", input=["one sentence", "another"])
+    vectors = [item.embedding for item in answer.data]
+    assert [item.index for item in answer.data] == [0, 1]
+    assert len(vectors[0]) == len(vectors[1]) > 100
+    assert vectors[0] != vectors[1]
+    assert sum(x * x for x in vectors[0]) == pytest.approx(1, abs=1e-3)
+
+
+async def test_openai_responses_whole_and_streamed(client: openai.AsyncOpenAI) -> None:
+    whole = await client.responses.create(model="demo-chat", input="What is the capital of France?", temperature=0)
+    assert whole.output_text == "The capital of France is Paris."
+    stream = await client.responses.create(model="demo-chat", input="What is 2+2?", temperature=0, stream=True)
+    events = [event async for event in stream]
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+
+
+async def test_openai_lists_and_retrieves(client: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in client.models.list()] == ["demo-chat"]
+    model = await client.models.retrieve("demo-chat")
+    assert (model.id, model.object, model.owned_by) == ("demo-chat", "model", "llama-runner")
+    assert model.created > 0
+
+
+async def test_openai_errors(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await client.chat.completions.create(model="no/such-model", messages=QUESTION)
+    assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.NotFoundError):
+        await client.models.retrieve("no/such-model")
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await client.chat.completions.create(model="demo-chat", messages=QUESTION, temperature="hot")  # type: ignore[call-overload]
+    assert wrong.value.code == "invalid_request"
+    with pytest.raises(openai.BadRequestError) as long:
+        await client.chat.completions.create(model="demo-chat", messages=[{"role": "user", "content": "word " * 20_000}])
+    assert long.value.code == "context_length_exceeded"
+
+
+async def test_anthropic_message(claude: anthropic.AsyncAnthropic) -> None:
+    message = await claude.messages.create(model="demo-chat", max_tokens=100, messages=QUESTION, temperature=0)
+    assert message.content[-1].type == "text"
+    assert message.content[-1].text == "The capital of France is Paris."
+    assert (message.role, message.stop_reason, message.model) == ("assistant", "end_turn", "demo-chat")
+
+
+async def test_anthropic_stream(claude: anthropic.AsyncAnthropic) -> None:
+    async with claude.messages.stream(model="demo-chat", max_tokens=100, messages=QUESTION, temperature=0) as stream:
+        said = "".join([piece async for piece in stream.text_stream])
+        final = await stream.get_final_message()
+    assert said == "The capital of France is Paris."
+    assert final.usage.output_tokens > 0
+
+
+async def test_anthropic_tool_use(claude: anthropic.AsyncAnthropic) -> None:
+    tool: Any = {"name": "get_weather", "description": WEATHER["description"], "input_schema": WEATHER["parameters"]}
+    messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
+    message = await claude.messages.create(model="demo-chat", max_tokens=200, messages=messages, tools=[tool], temperature=0)
+    (use,) = [block for block in message.content if block.type == "tool_use"]
+    assert (use.name, use.input, message.stop_reason) == ("get_weather", {"city": "Paris"}, "tool_use")
+
+
+async def test_anthropic_counts_tokens(claude: anthropic.AsyncAnthropic) -> None:
+    short = await claude.messages.count_tokens(model="demo-chat", messages=QUESTION)
+    long = await claude.messages.count_tokens(model="demo-chat", messages=QUESTION * 3)
+    assert 0 < short.input_tokens < long.input_tokens
+
+
+async def test_anthropic_errors(claude: anthropic.AsyncAnthropic) -> None:
+    with pytest.raises(anthropic.NotFoundError) as unknown:
+        await claude.messages.create(model="nothing", max_tokens=10, messages=QUESTION)
+    assert unknown.value.body["type"] == "error"  # type: ignore[index]
+    assert unknown.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
+
+
+async def test_readme_examples_run_as_they_stand(house: House) -> None:
+    """Only the port differs."""
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert len(examples) == 2
+    said = []
+    for example in examples:
+        code = example.replace("http://127.0.0.1:1234", house.url)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)  # noqa: ASYNC221
+        said.append(done.stdout.strip())
+    assert "Paris" in said[0]
+    assert "4" in said[1]

@@ -1,0 +1,182 @@
+"""The life and death of the whole program: signals, kills, wrong settings, taken ports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.conftest import alive, eventually
+from tests.house.conftest import House, OpenHouse, environment, start, with_fakes
+
+CHAT = {"model": "a", "messages": [{"role": "user", "content": "hello"}]}
+
+
+async def stream(http: aiohttp.ClientSession, url: str, **fake: object) -> bytes:
+    """Stream one chat to its end; raises if the stream is cut."""
+    async with http.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True, "fake": fake}) as response:
+        assert response.status == 200
+        return await response.read()
+
+
+async def test_greeting_names_doors_models_and_an_example_that_works(open_house: OpenHouse) -> None:
+    async with open_house() as house:
+        assert set(house.urls) == {"Ollama", "LM Studio"}
+        assert house.greeting[-2].split() == ["Models", "demo-chat"]
+        command = house.greeting[-1].split("Try", 1)[1].strip()
+        curl = await asyncio.create_subprocess_shell(f"{command} -s", stdout=asyncio.subprocess.PIPE)
+        answer = json.loads((await curl.communicate())[0])
+        assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+async def test_idle_server_is_small_and_opens_within_a_second_of_cpu_time(open_house: OpenHouse) -> None:
+    async with open_house() as house:
+        process = psutil.Process(house.process.pid)
+        assert process.memory_info().rss < 100e6
+        assert sum(process.cpu_times()[:2]) < 2.0
+
+
+@pytest.mark.parametrize("drain_seconds", [30, 0.3])
+async def test_f40_sigterm_lets_streams_finish_or_ends_them_with_an_event(
+    tmp_path: Path, fake_llama: Path, drain_seconds: float
+) -> None:
+    """A hundred streams: all finish within the drain time, or all end properly with an error event after it."""
+    patient = drain_seconds > 1
+    settings = with_fakes(tmp_path, fake_llama, {"a": ["--parallel", "100"]}, server={"drain_seconds": drain_seconds})
+    house = await start(tmp_path, settings)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        async with http.get(f"{house.url}/health") as response:
+            assert response.status == 200
+        fake = {"tokens": 10 if patient else 1000, "delay": 0.1}
+        streams = asyncio.gather(*(stream(http, house.url, **fake) for _ in range(100)))
+        await house.journal("a").wait_for("token", 100)
+        house.process.terminate()
+        bodies = await streams
+    assert await asyncio.wait_for(house.process.wait(), 20) == 0
+    last = [body.strip().rsplit(b"\n\n", 1)[-1] for body in bodies]
+    if patient:
+        assert set(last) == {b"data: [DONE]"}
+    else:
+        assert all(json.loads(event.removeprefix(b"data: "))["error"]["code"] == "service_unavailable" for event in last)
+
+
+async def test_draining_server_says_so_and_takes_nothing_new(tmp_path: Path, fake_llama: Path) -> None:
+    house = await start(tmp_path, with_fakes(tmp_path, fake_llama, {"a": []}))
+    async with aiohttp.ClientSession() as http, aiohttp.ClientSession() as other:
+        async with other.get(f"{house.url}/health"):
+            pass
+        running = asyncio.gather(stream(http, house.url, tokens=20, delay=0.05))
+        await house.journal("a").wait_for("token")
+        house.process.terminate()
+        await asyncio.sleep(0.05)
+        async with other.get(f"{house.url}/health") as response:
+            assert (response.status, (await response.json())["status"]) == (503, "draining")
+        async with other.post(f"{house.url}/v1/chat/completions", json=CHAT) as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"]
+            assert (await response.json())["error"]["code"] == "service_unavailable"
+        assert (await running)[0].endswith(b"data: [DONE]\n\n")
+    assert await house.process.wait() == 0
+
+
+async def test_second_signal_skips_the_wait(tmp_path: Path, fake_llama: Path) -> None:
+    house = await start(tmp_path, with_fakes(tmp_path, fake_llama, {"a": ["--fake-stubborn"]}))
+    async with aiohttp.ClientSession() as http:
+        running = asyncio.gather(stream(http, house.url, tokens=1000, delay=0.05), return_exceptions=True)
+        await house.journal("a").wait_for("token")
+        began = time.monotonic()
+        house.process.terminate()
+        await asyncio.sleep(0.05)
+        house.process.terminate()
+        await running
+        await asyncio.sleep(0.05)
+        house.process.terminate()
+    assert await asyncio.wait_for(house.process.wait(), 10) == 0
+    assert time.monotonic() - began < 5
+
+
+async def test_f41_no_child_survives_a_killed_server_and_the_next_one_serves(tmp_path: Path, fake_llama: Path) -> None:
+    """Killed again and again at random moments, from before its first child to the middle of an answer."""
+    dice = random.Random(41)
+    settings = with_fakes(tmp_path, fake_llama, {"a": ["--fake-offspring", "--fake-stubborn"]})
+    for _ in range(8):
+        house = await start(tmp_path, settings)
+        async with aiohttp.ClientSession() as http:
+            running = asyncio.gather(stream(http, house.url, tokens=100, delay=0.02), return_exceptions=True)
+            await asyncio.wait({running}, timeout=dice.uniform(0, 1.0))
+            await kill_and_count(house)
+            await running
+    async with aiohttp.ClientSession() as http:
+        house = await start(tmp_path, settings)
+        assert (await stream(http, house.url)).endswith(b"data: [DONE]\n\n")
+        house.process.terminate()
+        await house.process.wait()
+
+
+async def kill_and_count(house: House) -> None:
+    """Kill the server; a second later none of its processes is left, whatever was just being started."""
+    below = {process.pid for process in house.children()}
+    house.process.kill()
+    await house.process.wait()
+    below |= {fact["pid"] for what in ("start", "offspring") for fact in house.journal("a").facts(what)}
+    await eventually(lambda: not any(map(alive, below)), 3)
+
+
+async def run_to_its_end(folder: Path, *arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llamarunner", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(folder),
+        cwd=folder,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode is not None
+    return process.returncode, (out + err).decode()
+
+
+async def test_f49_wrong_settings_end_with_every_mistake_at_once_and_nothing_started(tmp_path: Path) -> None:
+    config = tmp_path / "settings.json"
+    config.write_text('{"proxies": {"olama": {}, "lmstudio": {"port": 99999}}, "supervisor": {"ttl_seconds": "soon"}}')
+    for verb in ("serve", "check"):
+        code, said = await run_to_its_end(tmp_path, verb, "--config", str(config))
+        assert code == 2
+        for part in ("$.proxies.olama", "ollama", "$.proxies.lmstudio.port", "99999", "65535", "$.supervisor.ttl_seconds", "soon"):
+            assert part in said
+        assert "Traceback" not in said
+
+
+async def test_check_shows_what_is_in_force_and_which_runtime_and_why(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"proxies": {"lmstudio": {"port": 4321, "api_keys": ["secret-key"]}}}')
+    code, said = await run_to_its_end(tmp_path, "check")
+    assert code == 0
+    assert '"port": 4321' in said
+    assert "secret-key" not in said
+    assert "Runtime: xllamacpp, because no llama-server was found" in said
+
+
+async def test_f50_second_server_on_the_same_ports_says_so_and_leaves_the_first_alone(open_house: OpenHouse) -> None:
+    async with open_house() as house:
+        port = int(house.url.rsplit(":", 1)[1])
+        other = house.folder / "other.json"
+        other.write_text(json.dumps({"proxies": {"ollama": {"port": 0}, "lmstudio": {"port": port}}}))
+        code, said = await run_to_its_end(house.folder, "serve", "--config", str(other))
+        assert code == 1
+        assert f"127.0.0.1:{port}" in said
+        assert "Traceback" not in said
+        async with aiohttp.ClientSession() as http, http.get(f"{house.url}/health") as response:
+            assert response.status == 200
+
+
+async def test_interrupt_ends_the_server_like_a_termination(tmp_path: Path) -> None:
+    house = await start(tmp_path, {})
+    house.process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(house.process.wait(), 10) == 0

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""A real child program that speaks llama-server's HTTP and misbehaves on request.
+
+It takes llama-server's flags, and switches of its own (see `FLAGS`) that spoil its start or its end. A request can
+carry `"fake": {...}` to spoil one answer:
+
+    tokens N         how many tokens to send (default 5)       delay S        seconds between tokens
+    prefill S        silence before the first byte             line N         one token of N bytes
+    status N         answer with this status and an error
+    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset
+
+What happened is written to the file named by `--fake-journal`, one JSON object a line: start, request, hangup, end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from aiohttp import web
+
+Json = dict[str, Any]
+
+FLAGS = {
+    "--fake-journal": dict(help="write down what happens"),
+    "--fake-slow": dict(type=float, default=0.0, help="seconds of loading, answered with 503"),
+    "--fake-late": dict(type=float, default=0.0, help="seconds before anything is printed"),
+    "--fake-never": dict(action="store_true", help="never become ready, and say nothing more"),
+    "--fake-exit": dict(type=int, help="exit with this code while loading"),
+    "--fake-print": dict(default="", help="print this before exiting"),
+    "--fake-signal": dict(type=int, help="die of this signal while loading"),
+    "--fake-stubborn": dict(action="store_true", help="ignore SIGTERM"),
+    "--fake-offspring": dict(action="store_true", help="leave a grandchild that ignores SIGTERM"),
+    "--fake-flood": dict(type=int, default=0, help="print so many MB without a line break"),
+    "--fake-once": dict(help="misbehave at the start only if this file does not exist yet, and create it"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("llama-server")
+    for flag in ("--host", "--port", "--model", "--alias", "--parallel", "--ctx-size", "--cache-ram", "--pooling"):
+        parser.add_argument(flag)
+    switches = (
+        "--metrics",
+        "--no-ui",
+        "--no-webui",
+        "--kv-unified",
+        "--offline",
+        "--embeddings",
+        "--reranking",
+        "--jinja",
+    )
+    for flag in switches:
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--version", action="version", version="version: 1 (fake)")
+    for flag, options in FLAGS.items():
+        parser.add_argument(flag, **options)
+    args = parser.parse_args()
+    asyncio.run(serve(args))
+
+
+async def serve(args: argparse.Namespace) -> None:
+    journal = Journal(args.fake_journal)
+    if args.fake_stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os._exit, 0)
+    journal.write("start", pid=os.getpid(), argv=sys.argv[1:])
+    if spoiled(args):
+        await spoil_start(args, journal)
+    server = Server(args, journal)
+    runner = web.AppRunner(server.app(), handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", int(args.port or 0))
+    await site.start()
+    print(f"main: server is listening on http://127.0.0.1:{runner.addresses[0][1]} - loading", flush=True)
+    await asyncio.sleep(args.fake_slow if server.spoiled else 0)
+    if not (args.fake_never and server.spoiled):
+        server.loaded = True
+        journal.write("loaded")
+    await asyncio.Event().wait()
+
+
+def spoiled(args: argparse.Namespace) -> bool:
+    if not args.fake_once:
+        return True
+    if os.path.exists(args.fake_once):
+        return False
+    open(args.fake_once, "w").close()
+    return True
+
+
+async def spoil_start(args: argparse.Namespace, journal: Journal) -> None:
+    await asyncio.sleep(args.fake_late)
+    if args.fake_offspring:
+        code = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        child = subprocess.Popen([sys.executable, "-c", code])  # noqa: ASYNC220
+        journal.write("offspring", pid=child.pid)
+    block = "x" * 2**20
+    for _ in range(args.fake_flood):
+        sys.stdout.write(block)
+    print("loading model", flush=True)
+    if args.fake_print:
+        print(args.fake_print, flush=True)
+    if args.fake_signal is not None:
+        os.kill(os.getpid(), args.fake_signal)
+    if args.fake_exit is not None:
+        sys.stdout.flush()
+        os._exit(args.fake_exit)
+
+
+class Journal:
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def write(self, what: str, **facts: object) -> None:
+        if self._path:
+            with open(self._path, "a") as file:
+                file.write(json.dumps({"what": what, "at": time.monotonic(), **facts}) + "\n")
+
+
+class Server:
+    def __init__(self, args: argparse.Namespace, journal: Journal) -> None:
+        self.args = args
+        self.journal = journal
+        self.loaded = False
+        self.spoiled = not args.fake_once or not os.path.exists(args.fake_once + ".done")
+        if args.fake_once:
+            open(args.fake_once + ".done", "w").close()
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=2**31, middlewares=[self.guard])
+        app.router.add_get("/health", self.health)
+        app.router.add_post("/{path:.*}", self.generate)
+        return app
+
+    @web.middleware
+    async def guard(self, request: web.Request, handler) -> web.StreamResponse:  # type: ignore[no-untyped-def]
+        key = os.environ.get("LLAMA_API_KEY")
+        if key and request.path != "/health" and request.headers.get("Authorization") != f"Bearer {key}":
+            return error(401, "Invalid API Key", "authentication_error")
+        if not self.loaded:
+            return error(503, "Loading model", "unavailable_error")
+        return await handler(request)
+
+    async def health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.journal.write("request", path=request.path, model=body.get("model"), headers=dict(request.headers))
+        try:
+            return await self.answer(request, body, body.get("fake", {}))
+        except (asyncio.CancelledError, ConnectionError):
+            self.journal.write("hangup")
+            raise
+
+    async def answer(self, request: web.Request, body: Json, fake: Json) -> web.StreamResponse:
+        await asyncio.sleep(fake.get("prefill", 0))
+        if "status" in fake:
+            return error(fake["status"], fake.get("message", "as you wish"), fake.get("type", "server_error"))
+        tokens = ["x" * fake["line"]] if "line" in fake else [f"t{i} " for i in range(fake.get("tokens", 5))]
+        if body.get("stream"):
+            return await self.stream(request, body, fake, tokens)
+        return await self.whole(request, body, fake, tokens)
+
+    async def stream(self, request: web.Request, body: Json, fake: Json, tokens: list[str]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Server": "fake"})
+        await response.prepare(request)
+        for index, token in enumerate(tokens):
+            choices = [{"index": 0, "delta": {"content": token}}]
+            chunk = {"id": "c", "object": "chat.completion.chunk", "model": body.get("model"), "choices": choices}
+            await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            self.journal.write("token", index=index)
+            await asyncio.sleep(fake.get("delay", 0))
+        await self.then(request, response, fake)
+        await response.write(b"data: [DONE]\n\n")
+        self.journal.write("end")
+        return response
+
+    async def whole(self, request: web.Request, body: Json, fake: Json, tokens: list[str]) -> web.StreamResponse:
+        message = {"role": "assistant", "content": "".join(tokens)}
+        choices = [{"index": 0, "message": message}]
+        text = json.dumps({"id": "c", "object": "chat.completion", "model": body.get("model"), "choices": choices})
+        await asyncio.sleep(fake.get("delay", 0) * len(tokens))
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.content_length = len(text) + (100 if fake.get("then") == "short" else 0)
+        if "then" in fake:
+            await response.prepare(request)
+            await response.write(text[:10].encode())
+            await self.then(request, response, fake)
+        else:
+            await response.prepare(request)
+            await response.write(text.encode())
+        self.journal.write("end")
+        return response
+
+    async def then(self, request: web.Request, response: web.StreamResponse, fake: Json) -> None:
+        match fake.get("then"):
+            case "die":
+                os._exit(fake.get("code", 7))
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                await asyncio.Event().wait()
+            case "freeze":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "garbage":
+                assert request.transport
+                request.transport.write(b"\x00\xffnot a chunk\r\n\r\n")
+                request.transport.close()
+            case "reset" | "short":
+                assert request.transport
+                request.transport.abort()
+
+
+def error(status: int, message: str, kind: str) -> web.Response:
+    return web.json_response({"error": {"code": status, "message": message, "type": kind}}, status=status)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
