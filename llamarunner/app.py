@@ -8,7 +8,9 @@ A second signal skips the waits. A port already taken fails before anything is s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -16,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import aiohttp
@@ -26,7 +27,8 @@ from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import Door, Settings
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.events import Bus
-from llamarunner.fleet import binaries, runtimes
+from llamarunner.fleet import runtimes
+from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.launch import Endpoint, Launch, Task
 from llamarunner.fleet.supervisor import Describe, Supervisor
 from llamarunner.server import listener, upstream
@@ -49,6 +51,7 @@ class Running:
     """A server whose doors are open."""
 
     services: Services
+    machine: Binaries
     urls: dict[str, str]  # door → base URL
 
 
@@ -68,10 +71,8 @@ async def serve(settings: Settings, announce: Callable[[Running], None]) -> int:
         async with running(settings) as house:
             announce(house)
             async with asyncio.TaskGroup() as group:
-                chores = [
-                    group.create_task(house.services.catalog.watch()),
-                    group.create_task(_preload(house.services)),
-                ]
+                work = house.services.catalog.watch(), _preload(house.services), _ask_runtime(settings, house.machine)
+                chores = [group.create_task(chore) for chore in work]
                 await signals.get()
                 log.info("stopping; once more skips the wait")
                 chores.append(group.create_task(_hurry(signals, house.services)))
@@ -90,23 +91,23 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         session = await stack.enter_async_context(upstream.client_session())
         catalog = Catalog(settings)
         await asyncio.to_thread(catalog.scan)
-        supervisor = Supervisor(settings, describer(settings), prober(session), Bus())
+        machine = Binaries(settings.runtime, os.environ)
+        supervisor = Supervisor(settings, describer(settings, machine), prober(session), Bus())
         await stack.enter_async_context(supervisor)
         services = Services(settings, catalog, supervisor, lambda: session, Drain(), __version__, time.monotonic())
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
-        yield Running(services, urls)
+        yield Running(services, machine, urls)
 
 
-def describer(settings: Settings) -> Describe:
-    """Make the function that turns a model and a task into a launch, with a fresh secret for each."""
-    look_up = cache(lambda kind: binaries.build(kind, settings.runtime))
+def describer(settings: Settings, machine: Binaries) -> Describe:
+    """Make the function that turns a model and a task into a launch, with a fresh secret for each; it may block."""
 
     def describe(entry: ModelEntry, task: Task) -> Launch:
         model = settings.for_model(entry.id)
-        kind, _ = runtimes.choose(model.runtime or settings.runtime.kind, binaries.found(settings.runtime))
-        launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), look_up(kind))
+        kind, _ = runtimes.choose(model.runtime or settings.runtime.kind, machine.kinds)
+        launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), machine.build(kind))
         for warning in launch.warnings:
             log.warning("%s: %s", entry.id, warning)
         return launch
@@ -156,6 +157,13 @@ async def _preload(services: Services) -> None:
             log.error("preload of %s failed: %s", name, error.message)
 
     await asyncio.gather(*map(load, services.settings.supervisor.preload))
+
+
+async def _ask_runtime(settings: Settings, machine: Binaries) -> None:
+    """Learn what the runtime can before the first request needs to know."""
+    with contextlib.suppress(LlamaRunnerError):  # the first request will tell
+        kind, _ = runtimes.choose(settings.runtime.kind, machine.kinds)
+        await asyncio.to_thread(machine.build, kind)
 
 
 async def _drain(services: Services) -> None:

@@ -209,6 +209,12 @@ def test_a_classifier_is_noticed(tmp_path: Path) -> None:
     assert read(write_model(tmp_path / "m.gguf", tensors=head)).has_classifier
 
 
+def test_only_short_arrays_are_kept(tmp_path: Path) -> None:
+    found = read(write_model(tmp_path / "m.gguf", {"a.short": [1] * 1024, "a.long": [1] * 1025, "a.words": ["w"]}))
+    assert found.metadata["a.short"] == (1,) * 1024
+    assert not {"a.long", "a.words"} & set(found.metadata)
+
+
 def test_types_are_checked_where_they_are_read(tmp_path: Path) -> None:
     found = read(write_model(tmp_path / "m.gguf", {"llama.context_length": "many", "tokenizer.chat_template": 5}))
     assert found.context_length is None

@@ -11,7 +11,6 @@ from llamarunner.gguf import HEADER_BYTES, GGUFError, Header, HeaderIncomplete, 
 
 _FIRST_READ_BYTES = 8 << 20  # enough for nearly all vocabularies
 _POINTER = b"version https://git-lfs.github.com"
-_NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe that took the name must not stop us
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _read_header(path: Path, status: os.stat_result) -> Header:
         raise GGUFError("not a regular file")
     if not status.st_size:
         raise GGUFError("the file is empty")
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCKING)) as file:
+    with path.open("rb") as file:
         data = file.read(_FIRST_READ_BYTES)
         if data.startswith(_POINTER):
             raise GGUFError("a Git LFS pointer, not the model itself")

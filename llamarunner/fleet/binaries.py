@@ -1,33 +1,130 @@
-"""(interim, by the lead, to unblock; the runtimes engineer replaces this file)"""
+"""Which runtimes this machine has, and what their builds know: the part that looks around and runs programs.
+
+A build is asked once, when it is first needed, and again when its file has changed: llama.cpp renames and removes
+flags often, and a server that runs for weeks sees its binaries being updated.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
+import llamarunner
 from llamarunner.config import RuntimeSettings
-from llamarunner.fleet.runtimes import Build, environment
+from llamarunner.errors import ConfigError, ModelFailed
+from llamarunner.fleet.runtimes import Build, environment, flags_of
+
+ASK_SECONDS = 20.0  # a build for graphics cards may have to wake them before it answers
+PYTHON = (sys.executable, "-P", "-m")  # -P: nothing is imported from the working directory
+
+# Runtimes that are Python packages: what is run, and the modules that must be there for it.
+PACKAGES: Mapping[str, tuple[str, Collection[str]]] = {
+    "xllamacpp": ("llamarunner.workers.llama_server", ("xllamacpp",)),
+    "llama-cpp-python": ("llama_cpp.server", ("llama_cpp", "uvicorn", "sse_starlette")),
+}
 
 
-def found(settings: RuntimeSettings) -> frozenset[str]:
-    kinds = {"xllamacpp"}
-    if settings.binary or shutil.which("llama-server"):
-        kinds.add("llama-server")
-    if find_spec("llama_cpp"):
-        kinds.add("llama-cpp-python")
-    return frozenset(kinds)
+class Binaries:
+    """The runtimes of this machine, by kind."""
+
+    def __init__(self, settings: RuntimeSettings, environ: Mapping[str, str]) -> None:
+        """Look for the runtimes, without running any. Raises ConfigError if `runtime.binary` is no program."""
+        self._commands = locate(settings, environ)
+        self._env = environment(environ)
+        self._builds: dict[str, tuple[float, Build]] = {}
+
+    @property
+    def kinds(self) -> Collection[str]:
+        return self._commands.keys()
+
+    def build(self, kind: str) -> Build:
+        """Ask the runtime what it is. Blocks, at first for up to `ASK_SECONDS` twice; raises ModelFailed."""
+        command = self._commands[kind]
+        changed = _changed_at(command[0])
+        known = self._builds.get(kind)
+        if known is None or known[0] != changed:
+            known = self._builds[kind] = changed, ask(kind, command, self._env)
+        return known[1]
 
 
-def build(kind: str, settings: RuntimeSettings) -> Build:
-    command = {
-        "llama-server": (str(settings.binary or shutil.which("llama-server")),),
-        "xllamacpp": (sys.executable, "-P", "-m", "llamarunner.workers.llama_server"),
-        "llama-cpp-python": (sys.executable, "-m", "llama_cpp.server"),
-    }[kind]
-    env = environment(os.environ) | {"PYTHONPATH": os.getcwd()}
-    text = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=20, env=env).stdout
-    return Build(kind, command, "?", frozenset(re.findall(r"(?<![\w-])--?[a-z][\w-]*", text)), env)
+def locate(settings: RuntimeSettings, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the command of each runtime that is here."""
+    commands: dict[str, tuple[str, ...]] = {}
+    if native := _native(settings, environ):
+        commands["llama-server"] = (native,)
+    for kind, (program, modules) in PACKAGES.items():
+        if all(importlib.util.find_spec(module) for module in modules):
+            commands[kind] = (*PYTHON, program)
+    return commands
+
+
+def ask(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> Build:
+    """Run the program's `--help` and return what it tells; raises ModelFailed if it does not work."""
+    env = {**env, **_import_path(kind)}
+    flags = flags_of(_output(kind, (*command, "--help"), env))
+    if "--model" not in flags:
+        raise ModelFailed(f"The runtime {kind} does not work: its --help lists no --model.", retry_after=None)
+    return Build(kind, command, _version(kind, command, env), flags, env)
+
+
+def _native(settings: RuntimeSettings, environ: Mapping[str, str]) -> str | None:
+    if settings.binary is None:
+        return shutil.which("llama-server", path=environ.get("PATH", os.defpath))
+    if found := shutil.which(str(settings.binary)):
+        return found
+    raise ConfigError((f"runtime.binary: {settings.binary} is not a program that can be run",))
+
+
+def _version(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
+    if kind not in PACKAGES:
+        lines = _output(kind, (*command, "--version"), env).splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("version:")), "unknown")
+    try:
+        return importlib.metadata.version(kind)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _output(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
+    try:
+        result = subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=ASK_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ModelFailed(f"The runtime {kind} does not work: {_reason(error)}.", retry_after=None) from error
+    return result.stdout.decode(errors="replace")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it did not answer to --help within {ASK_SECONDS:.0f} s"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = error.output.decode(errors="replace").strip().splitlines()
+        return f"it ended with exit code {error.returncode}" + (f" ({said[-1]})" if said else "")
+    return f"it cannot be started ({error})"
+
+
+def _import_path(kind: str) -> dict[str, str]:
+    """Where our own worker is imported from, if we run from a checkout that is not installed."""
+    root = Path(llamarunner.__file__).parent.parent
+    installed = root.name in ("site-packages", "dist-packages")
+    return {} if kind != "xllamacpp" or installed else {"PYTHONPATH": str(root)}
+
+
+def _changed_at(program: str) -> float:
+    try:
+        return os.stat(program).st_mtime
+    except OSError:
+        return 0.0

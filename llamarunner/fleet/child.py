@@ -63,7 +63,7 @@ class Log(asyncio.SubprocessProtocol):
         self.exited: asyncio.Future[None] = loop.create_future()
         self.last_output = time.monotonic()
         self._announces = announces
-        self._partial = b""
+        self._partial = {1: b"", 2: b""}  # by pipe: the last line of each, as far as it has come
         self._chunks: deque[bytes] = deque()
         self._size = 0
 
@@ -72,7 +72,7 @@ class Log(asyncio.SubprocessProtocol):
         self.last_output = time.monotonic()
         self._keep(chunk)
         if not self.announced.done():
-            self._watch(chunk)
+            self._watch(fd, chunk)
 
     def process_exited(self) -> None:
         if not self.exited.done():
@@ -90,9 +90,9 @@ class Log(asyncio.SubprocessProtocol):
         while self._size > LOG_BYTES and len(self._chunks) > 1:
             self._size -= len(self._chunks.popleft())
 
-    def _watch(self, chunk: bytes) -> None:
-        *lines, rest = (self._partial + chunk).split(b"\n")
-        self._partial = rest[-LINE_BYTES:]
+    def _watch(self, fd: int, chunk: bytes) -> None:
+        *lines, rest = (self._partial[fd] + chunk).split(b"\n")
+        self._partial[fd] = rest[-LINE_BYTES:]
         for line in lines:
             if match := self._announces.search(line[-LINE_BYTES:].decode(errors="replace")):
                 self.announced.set_result(int(match["port"]))
@@ -121,7 +121,7 @@ class Child:
                 *launch.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=asyncio.subprocess.PIPE,  # apart, so that no log line cuts into the announcement
                 env={**launch.env, **marker},
                 **_own_group(),
             )

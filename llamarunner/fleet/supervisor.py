@@ -113,7 +113,7 @@ class Lease:
 class Supervisor:
     """Use it as `async with Supervisor(…) as supervisor`; leaving ends every child.
 
-    `describe` turns a model and a task into a launch, `probe` asks a child whether it is ready.
+    `describe` turns a model and a task into a launch (it may block), `probe` asks a child whether it is ready.
     """
 
     def __init__(self, settings: Settings, describe: Describe, probe: Probe, bus: Bus) -> None:
@@ -280,7 +280,7 @@ class Supervisor:
         """The life of one child; cancelled to stop it."""
         entry = instance.entry
         try:
-            launch = self._describe(entry, instance.task)
+            launch = await asyncio.to_thread(self._describe, entry, instance.task)
             async with await Child.spawn(launch, self._rules.stop_grace_seconds, self._marker) as child:
                 instance.child = child
                 limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)

@@ -9,6 +9,9 @@ that no client takes half an answer for a whole one; if the server ends the stre
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import sys
 from contextlib import AsyncExitStack
 
 from aiohttp import HttpVersion11, web
@@ -20,6 +23,7 @@ from llamarunner.server.upstream import BUFFER, Answer, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
 
 BLANK_LINE = (b"\n\n", b"\r\n\r\n")
+NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
 
@@ -151,6 +155,8 @@ def _cut(request: web.Request) -> None:
 
 
 def _abort(request: web.Request) -> None:
-    """Drop the connection and what the client has not read."""
+    """Drop the connection, and what the client has not read, from our memory and from the kernel's."""
     if request.transport is not None:
+        sock = request.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         request.transport.abort()

@@ -6,9 +6,11 @@ such a close is lost; a fresh loopback connection costs far less than a token.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
@@ -109,6 +111,7 @@ async def _ask_once(
     response = await stack.enter_async_context(await _send(session, lease, call))
     if response.status != 200:
         raise llama_cpp.refusal(response.status, await _read_error(response))
+    _end_with_connection(response)
     return Answer(lease, response, call)
 
 
@@ -129,6 +132,24 @@ async def _send(session: aiohttp.ClientSession, lease: Lease, call: Call) -> aio
 def _report_silence(lease: Lease, watch: Watch) -> None:
     if isinstance(watch.verdict, BackendTimeout):
         lease.suspect()
+
+
+def _end_with_connection(response: aiohttp.ClientResponse) -> None:
+    """Make sure that a lost connection ends the body's reader, which aiohttp 3.14.5 forgets after broken chunks."""
+    protocol = response.connection.protocol if response.connection else None
+    if protocol is None:
+        return  # all has arrived
+    if protocol.closed is None:
+        _break_off(response.content)
+    else:
+        protocol.closed.add_done_callback(partial(_break_off, response.content))
+
+
+def _break_off(content: aiohttp.StreamReader, closed: asyncio.Future[None] | None = None) -> None:
+    if closed is not None:
+        closed.exception()  # retrieved, so that nobody complains
+    if not content.is_eof() and content.exception() is None:
+        content.set_exception(aiohttp.ClientPayloadError("connection lost"))
 
 
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:

@@ -22,12 +22,14 @@ WEATHER = {
     "description": "Get the weather of a city",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+COLD = {"temperature": 0}
 README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
 async def house(open_house: OpenHouse) -> AsyncIterator[House]:
-    async with open_house() as house:
+    """A server whose model answers the same question in the same way each time."""
+    async with open_house({"models": {"demo-chat": {"extra_args": ["--temp", "0"]}}}) as house:
         yield house
 
 
@@ -152,14 +154,14 @@ async def test_openai_errors(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_anthropic_message(claude: anthropic.AsyncAnthropic) -> None:
-    message = await claude.messages.create(model="demo-chat", max_tokens=100, messages=QUESTION, temperature=0)
+    message = await claude.messages.create(model="demo-chat", max_tokens=100, messages=QUESTION, extra_body=COLD)
     assert message.content[-1].type == "text"
     assert message.content[-1].text == "The capital of France is Paris."
     assert (message.role, message.stop_reason, message.model) == ("assistant", "end_turn", "demo-chat")
 
 
 async def test_anthropic_stream(claude: anthropic.AsyncAnthropic) -> None:
-    async with claude.messages.stream(model="demo-chat", max_tokens=100, messages=QUESTION, temperature=0) as stream:
+    async with claude.messages.stream(model="demo-chat", max_tokens=100, messages=QUESTION, extra_body=COLD) as stream:
         said = "".join([piece async for piece in stream.text_stream])
         final = await stream.get_final_message()
     assert said == "The capital of France is Paris."
@@ -169,7 +171,7 @@ async def test_anthropic_stream(claude: anthropic.AsyncAnthropic) -> None:
 async def test_anthropic_tool_use(claude: anthropic.AsyncAnthropic) -> None:
     tool: Any = {"name": "get_weather", "description": WEATHER["description"], "input_schema": WEATHER["parameters"]}
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
-    message = await claude.messages.create(model="demo-chat", max_tokens=200, messages=messages, tools=[tool], temperature=0)
+    message = await claude.messages.create(model="demo-chat", max_tokens=200, messages=messages, tools=[tool], extra_body=COLD)
     (use,) = [block for block in message.content if block.type == "tool_use"]
     assert (use.name, use.input, message.stop_reason) == ("get_weather", {"city": "Paris"}, "tool_use")
 

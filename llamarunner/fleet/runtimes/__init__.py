@@ -1,9 +1,9 @@
 """A model and its settings → `Launch`: one small module for each runtime, all pure.
 
-    runtime             found as                                     why one would
-    llama-server        runtime.binary, or llama-server on PATH      it has the GPU build of this machine
-    xllamacpp           installed with LlamaRunner                   no compiler, nothing to choose; the default
-    llama-cpp-python    the optional extra of that name              its Python ecosystem, chat formats of its own
+runtime             found as                                     why one would
+llama-server        runtime.binary, or llama-server on PATH      it has the GPU build of this machine
+xllamacpp           installed with LlamaRunner                   no compiler, nothing to choose; the default
+llama-cpp-python    the optional extra of that name              its Python ecosystem, chat formats of its own
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from llamarunner.config import ModelSettings
 from llamarunner.errors import ModelFailed
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.runtimes import llama_cpp_python, llama_server, xllamacpp
-from llamarunner.fleet.runtimes.build import Build, environment
+from llamarunner.fleet.runtimes.build import Build, environment, flags_of
 
-__all__ = ["RUNTIMES", "Build", "Describe", "choose", "describe", "environment"]
+__all__ = ["RUNTIMES", "Build", "Describe", "choose", "describe", "environment", "flags_of"]
 
 Describe = Callable[[ModelEntry, ModelSettings, Task, str, Build], Launch]
 

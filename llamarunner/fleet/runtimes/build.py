@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from llamarunner.errors import ModelFailed
@@ -27,12 +28,16 @@ _GROUP = {flag: group for group in SYNONYMS for flag in group}
 
 # What a child sees of our environment: what programs need to run at all, and what chooses and tunes devices. Neither
 # proxies, nor tokens, nor llama.cpp's own LLAMA_ARG_* variables, which would override the settings unseen.
-INHERITED = frozenset(
-    "PATH HOME USER LANG LANGUAGE TZ TMPDIR TEMP TMP LD_LIBRARY_PATH DYLD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH "
-    "SYSTEMROOT SYSTEMDRIVE WINDIR PATHEXT COMSPEC USERPROFILE APPDATA LOCALAPPDATA PROGRAMDATA NUMBER_OF_PROCESSORS "
-    "XDG_RUNTIME_DIR XDG_CACHE_HOME".split()
+INHERITED = re.compile(
+    "PATH|HOME|USER|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TEMP|TMP|XDG_RUNTIME_DIR|XDG_CACHE_HOME|(LD|DYLD)_LIBRARY_PATH"
+    "|SYSTEMROOT|SYSTEMDRIVE|WINDIR|PATHEXT|COMSPEC|USERPROFILE|(LOCAL)?APPDATA|PROGRAMDATA|NUMBER_OF_PROCESSORS"
+    "|(CUDA|NVIDIA|GGML|HIP|ROCR|HSA|VK|SYCL|ONEAPI|ZE|OMP)_.*",
+    re.IGNORECASE,  # as names are on Windows
 )
-INHERITED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "GGML_", "HIP_", "ROCR_", "HSA_", "VK_", "SYCL_", "ONEAPI_", "ZE_", "OMP_")
+
+LISTED = re.compile(r" {0,3}-")  # deeper, it is a description that speaks of another flag
+DESCRIPTION = re.compile(r"\s{2,}(?![\s-])")
+FLAG = re.compile(r"(?:^|(?<=[\s,]))--?[A-Za-z][\w-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,17 @@ def arguments(options: Iterable[Option], build: Build) -> tuple[tuple[str, ...],
     return tuple(argv), tuple(warnings)
 
 
+def own_flags(extra_args: Iterable[str], build: Build) -> Iterator[str]:
+    """Return the person's own arguments, under the names that this build knows; raises ModelFailed if it lacks one."""
+    for argument in extra_args:
+        if not re.match(r"--?[A-Za-z]", argument):
+            yield argument
+        elif name := build.spelling(argument):
+            yield name
+        else:
+            raise refusal(f"extra_args: {argument}", build)
+
+
 def refusal(setting: str, build: Build) -> ModelFailed:
     return ModelFailed(
         f"The setting {setting} needs an option that this {build.kind} (version {build.version}) does not have. "
@@ -85,10 +101,12 @@ def refusal(setting: str, build: Build) -> ModelFailed:
     )
 
 
+def flags_of(help_text: str) -> frozenset[str]:
+    """Return the flags that a `--help` lists at the beginning of its lines, without those it calls removed."""
+    listed = (line.strip() for line in help_text.splitlines() if LISTED.match(line) and "has been removed" not in line)
+    return frozenset(flag for line in listed for flag in FLAG.findall(DESCRIPTION.split(line)[0]))
+
+
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what of our environment a child may see."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name.upper() in INHERITED or name.upper().startswith(INHERITED_PREFIXES)
-    }
+    return {name: value for name, value in environ.items() if INHERITED.fullmatch(name)}

@@ -20,7 +20,7 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.errors import ModelFailed
 from llamarunner.fleet.launch import Launch, Task
-from llamarunner.fleet.runtimes.build import Build, Option, arguments, refusal
+from llamarunner.fleet.runtimes.build import Build, Option, arguments, own_flags, refusal
 from llamarunner.fleet.runtimes.llama_server import DEFAULT_CONTEXT, ONLY_GENERATE, OURS
 
 ANNOUNCES = re.compile(r"Uvicorn running on http://[^\s:]+:(?P<port>[1-9]\d*)")
@@ -65,21 +65,19 @@ WITHOUT_EFFECT = frozenset({"parallel", "kv_unified", "cache_ram", "cache_reuse"
 
 
 def describe(entry: ModelEntry, settings: ModelSettings, task: Task, api_key: str, build: Build) -> Launch:
-    """Describe how llama-cpp-python serves the model; raises ModelFailed if it lacks what a setting or the task needs."""
+    """Describe how llama-cpp-python serves the model; raises ModelFailed if it lacks what settings or task need."""
     if task is Task.RERANK:
-        raise ModelFailed("The runtime llama-cpp-python cannot rerank; choose another for this model.", retry_after=None)
+        raise ModelFailed("The runtime llama-cpp-python cannot rerank; choose another for it.", retry_after=None)
     options = [*_fixed(entry, task), *_defaults(entry, settings, task), *_wanted(settings, task, build)]
     argv, warnings = arguments(options, build)
-    ignored = tuple(
-        f"{build.kind} has no {name}; left out" for name in sorted(WITHOUT_EFFECT) if getattr(settings, name) is not None
-    )
+    ignored = [name for name in sorted(WITHOUT_EFFECT) if getattr(settings, name) is not None]
     return Launch(
         runtime=build.kind,
-        argv=(*build.command, *argv, *(settings.extra_args or ())),
+        argv=(*build.command, *argv, *own_flags(settings.extra_args or (), build)),
         announces=ANNOUNCES,
         api_key=api_key,
         env={**build.env, "API_KEY": api_key},
-        warnings=warnings + ignored,
+        warnings=warnings + tuple(f"{build.kind} has no {name}; left out" for name in ignored),
     )
 
 

@@ -4,9 +4,10 @@ What is always passed, and why:
 
 * `--host 127.0.0.1 --port 0`: the kernel picks a free port and the child says which.
 * `LLAMA_API_KEY` in the environment, not in the arguments, which every user of the machine can read.
-* `--ctx-size` of the model's own length, at most 8192 tokens, with `--kv-unified` and `--parallel 4`: the context is one
-  pool for all slots, so a single request may use all that the model was promised, and four short ones share it. An
-  explicit size is also one that llama.cpp does not shrink in silence to fit the memory (`--fit`).
+* `--ctx-size` of the model's own length, at most 8192 tokens, with `--kv-unified` and `--parallel 4`: the context is
+  one pool for all slots, so a single request may use all that the model was promised, and four short ones share it.
+  An explicit size is also one that llama.cpp does not shrink in silence to fit the memory (`--fit`).
+* `--spec-type draft-simple` with a draft model: newer builds load the draft and never ask it without.
 * `--cache-ram 512` (MiB): left alone, the prompt cache of each child grows to 8 GiB. Embeddings have no use for it.
 * `--jinja`: tools need it, and older builds have it off. `--no-ui`, `--offline`, `--metrics`, `--alias`.
 
@@ -23,7 +24,7 @@ from typing import Any
 from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.config import LoraAdapter, ModelSettings
 from llamarunner.fleet.launch import Launch, Task
-from llamarunner.fleet.runtimes.build import Build, Option, arguments, refusal
+from llamarunner.fleet.runtimes.build import Build, Option, arguments, own_flags
 
 DEFAULT_CONTEXT = 8192
 DEFAULT_SLOTS = 4
@@ -33,7 +34,6 @@ RERANK_BATCH = 2048
 # The wordings of several years; the oldest says it before the model is loaded, so /health has the last word.
 ANNOUNCES = re.compile(r"listening(?: on http://[^\s:]+:|, hostname: [^,]+, port: )(?P<port>[1-9]\d*)")
 
-FLAG = re.compile(r"--?[A-Za-z]")
 OURS = frozenset({"extra_args", "runtime", "ttl_seconds", "pinned"})
 ONLY_GENERATE = frozenset({"mmproj", "model_draft", "n_gpu_layers_draft", "spec_draft_n_max", "cache_reuse"})
 # Architectures that read the text in both directions: one input must fit into one physical batch.
@@ -61,13 +61,16 @@ def command_line(
     entry: ModelEntry, settings: ModelSettings, task: Task, build: Build
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     options = [*_fixed(entry, task), *_defaults(entry, settings, task), *_wanted(settings, task, build)]
+    if task is Task.GENERATE and _speculates(settings, build):
+        options.append(Option("--spec-type", ("draft-simple",)))
     argv, warnings = arguments(options, build)
-    return (*build.command, *argv, *_extra(settings, build)), warnings
+    return (*build.command, *argv, *own_flags(settings.extra_args or (), build)), warnings
 
 
 def context_size(entry: ModelEntry, settings: ModelSettings) -> int:
-    """The tokens that all slots of an instance share."""
-    return settings.ctx_size or min(entry.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    """The tokens that all slots of an instance share; a setting of 0 asks for all that the model was trained for."""
+    own = entry.context_length or DEFAULT_CONTEXT
+    return settings.ctx_size or (own if settings.ctx_size == 0 else min(own, DEFAULT_CONTEXT))
 
 
 def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
@@ -81,6 +84,11 @@ def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
         yield Option("--embeddings", wanted="embeddings")
     if task is Task.RERANK:
         yield Option("--reranking", wanted="reranking")
+
+
+def _speculates(settings: ModelSettings, build: Build) -> bool:
+    named = "--spec-type" in (settings.extra_args or ())
+    return settings.model_draft is not None and not named and build.spelling("--spec-type") is not None
 
 
 def _defaults(entry: ModelEntry, settings: ModelSettings, task: Task) -> Iterator[Option]:
@@ -101,7 +109,7 @@ def _chosen(entry: ModelEntry, settings: ModelSettings, task: Task) -> dict[str,
 
 def _whole_batch(entry: ModelEntry, task: Task, context: int) -> int | None:
     """The physical batch, where an input must fit into one; a larger batch takes more memory, so otherwise it stays."""
-    if ENCODER.search(entry.architecture):
+    if ENCODER.search(entry.architecture or ""):
         return context
     return min(context, RERANK_BATCH) if task is Task.RERANK else None
 
@@ -160,14 +168,3 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return json.dumps(dict(value))
     return str(value)
-
-
-def _extra(settings: ModelSettings, build: Build) -> Iterator[str]:
-    """The person's own flags, under the names that this build knows."""
-    for argument in settings.extra_args or ():
-        if not FLAG.match(argument):
-            yield argument
-        elif name := build.spelling(argument):
-            yield name
-        else:
-            raise refusal(f"extra_args: {argument}", build)
