@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -36,6 +36,8 @@ from llamarunner.server.drain import Drain
 from llamarunner.server.services import Services
 
 log = logging.getLogger("llamarunner")
+
+T = TypeVar("T")
 
 PROBE_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
@@ -55,7 +57,7 @@ class Running:
     urls: dict[str, str]  # door → base URL
 
 
-def run(main: Coroutine[Any, Any, int]) -> int:
+def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on uvloop where there is one (a third less time per streamed event), else on asyncio's loop."""
     try:
         import uvloop
@@ -187,11 +189,10 @@ def _signals() -> Iterator[asyncio.Queue[int]]:
     """Put the stop signals into a queue instead of dying of them."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[int] = asyncio.Queue()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         signal.signal(number, lambda got, _: loop.call_soon_threadsafe(queue.put_nowait, got))
     try:
         yield queue
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in SIGNALS:  # all is closed by now; an impatient signal must not spoil the exit code
+            signal.signal(number, signal.SIG_IGN)

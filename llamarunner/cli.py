@@ -84,6 +84,28 @@ def check(
     print(f"Runtime: {kind} {machine.build(kind).version}, because {why}.", file=sys.stderr)
 
 
+@bench.command("proxy")
+def bench_proxy(
+    model: Annotated[str | None, typer.Option(help="The model to chat with; the demo model if none is named.")] = None,
+    config: ConfigOption = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each arm.")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")] = None,
+) -> None:
+    """Chat through a door and straight to the same kind of child, turn and turn about."""
+    from rich.console import Console
+
+    from llamarunner.app import run
+    from llamarunner.bench import proxy, tables
+
+    loaded, console = load(config), Console()
+    with console.status("starting") as status:
+        report = run(proxy.measure(loaded.settings, model, rounds, status.update))
+    for table in tables.proxy(report):
+        console.print(table)
+    if json_file:
+        json_file.write_text(json.dumps(report, indent=2) + "\n")
+
+
 @cli.command()
 def version() -> None:
     """Print the version."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 PROMPT = "Tell me a story."
+ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,18 @@ async def play(http: aiohttp.ClientSession, target: Target, scenario: Scenario, 
 
 
 async def _chat(http: aiohttp.ClientSession, target: Target, scenario: Scenario, seen: Seen) -> None:
-    """Send one chat; a kept connection that the server closed meanwhile is opened again, and the wait counts."""
+    """Send one chat; when a kept connection was just being closed it is sent again, and the wait counts.
+
+    llama.cpp closes a connection after a hundred requests, so several kept ones may fail in a row.
+    """
     began = time.perf_counter()
-    while True:
+    for attempt in range(ATTEMPTS):
         try:
             first, whole = await _timed(http, target, scenario.body(target.model))
             break
-        except aiohttp.ServerDisconnectedError:
-            continue
+        except aiohttp.ClientConnectionError:
+            if attempt == ATTEMPTS - 1:
+                raise
     seen.first_byte.append(first - began)
     seen.whole.append(whole - began)
     seen.tokens += scenario.max_tokens

@@ -27,7 +27,7 @@ import psutil
 from llamarunner import __version__, app
 from llamarunner.bench.load import Scenario, Seen, Target, first_token, play, quantile, session
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import Settings, load
+from llamarunner.config import Settings
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.child import Child
@@ -78,9 +78,9 @@ class Arms:
     server: psutil.Process
 
 
-async def measure(model: str | None, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+async def measure(owner: Settings, model: str | None, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
     """Run the whole comparison; return the report. Takes some minutes on two cores. Raises LlamaRunnerError."""
-    settings = bench_settings(load().settings)
+    settings = bench_settings(owner)
     entry = pick(settings, model)
     async with _arms(settings, entry) as arms:
         await asyncio.sleep(IDLE_SECONDS)

@@ -51,7 +51,7 @@ async def test_f40_sigterm_lets_streams_finish_or_ends_them_with_an_event(
 ) -> None:
     """A hundred streams: all finish within the drain time, or all end properly with an error event after it."""
     patient = drain_seconds > 1
-    settings = with_fakes(tmp_path, fake_llama, {"a": ["--parallel", "100"]}, server={"drain_seconds": drain_seconds})
+    settings = with_fakes(tmp_path, fake_llama, {"a": []}, server={"drain_seconds": drain_seconds})
     house = await start(tmp_path, settings)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         async with http.get(f"{house.url}/health") as response:

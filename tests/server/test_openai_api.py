@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from doors import House, open_house
+from yarl import URL
 
 from llamarunner.config import Door
 from llamarunner.server import anthropic_api, openai_api
@@ -60,8 +61,10 @@ async def test_every_path_reaches_a_model_on_both_doors(tmp_path: Path, path: st
 
 
 async def test_a_path_that_cannot_stream_is_answered_in_one_piece(tmp_path: Path) -> None:
-    async with open_house(tmp_path, models={"embed": BERT}, server={"sse_keepalive_seconds": 0.05}) as house:
-        async with house.post("/v1/embeddings", {"stream": True, "fake": {"prefill": 0.2}}) as response:
+    often = {"sse_keepalive_seconds": 0.05}
+    async with open_house(tmp_path, models={"embed": BERT}, server=often) as house:
+        asking = house.post("/v1/embeddings", {"stream": True, "fake": {"prefill": 0.2}})
+        async with asking as response:
             assert ": keep-alive" not in await response.text()
 
 
@@ -174,8 +177,6 @@ async def test_one_model_is_retrieved_by_any_of_its_names(tmp_path: Path) -> Non
 @pytest.mark.parametrize("path", ["someone/chat", "someone%2Fchat"])
 async def test_ids_with_slashes(tmp_path: Path, path: str) -> None:
     """In clear and percent-encoded, as the official clients send them."""
-    from yarl import URL
-
     async with open_house(tmp_path, models={"someone/repository/chat": {}}) as house:
         url = URL(f"{house.url}/v1/models/{path}", encoded=True)
         async with house.client.get(url) as response:

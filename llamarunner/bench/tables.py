@@ -1,0 +1,48 @@
+"""A report, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+# column → the keys of a scenario's row, how it is written
+COLUMNS = {
+    "requests/s": ("requests_per_second", ".0f"),
+    "tokens/s": ("tokens_per_second", ".0f"),
+    "first byte p50": ("first_byte_p50_ms", ".2f"),
+    "p99": ("first_byte_p99_ms", ".2f"),
+    "whole p50": ("whole_p50_ms", ".2f"),
+    "p99 ": ("whole_p99_ms", ".2f"),
+}
+
+
+def proxy(report: dict[str, Any]) -> Iterator[Table]:
+    """Both arms of every scenario and what the door adds, then starts and memory."""
+    for scenario in report["scenarios"]:
+        table = Table(title=f"{scenario['scenario']} ({report['model']}; times in ms)", title_justify="left")
+        table.add_column("")
+        for column in COLUMNS:
+            table.add_column(column, justify="right")
+        for arm in ("straight", "door"):
+            table.add_row(arm, *(format(scenario[arm][key], style) for key, style in COLUMNS.values()))
+        table.add_row("door adds", *(_added(scenario, key) for key, _ in COLUMNS.values()), style="bold")
+        yield table
+    yield _summary(report)
+
+
+def _added(scenario: dict[str, Any], key: str) -> str:
+    """A ratio for rates, a difference for times."""
+    return f"×{scenario[f'ratio_{key}']:.2f}" if f"ratio_{key}" in scenario else f"{scenario[f'added_{key}']:+.2f}"
+
+
+def _summary(report: dict[str, Any]) -> Table:
+    starts, memory = report["start_to_first_token_ms"], report["server_memory_mb"]
+    table = Table(title="The server", title_justify="left", show_header=False)
+    figures = f"{starts['straight']:.0f} ms by hand, {starts['door']:.0f} ms through a door"
+    table.add_row("from nothing to the first token", f"{figures} ({starts['added']:+.0f} ms)")
+    table.add_row("memory, idle and after the load", f"{memory['idle']:.0f} MB, {memory['after']:.0f} MB")
+    for scenario in report["scenarios"]:
+        table.add_row(f"its CPU for each request, {scenario['scenario']}", f"{scenario['server_cpu_ms_per_request']:.2f} ms")
+    return table
