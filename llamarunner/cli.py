@@ -89,7 +89,7 @@ def bench_proxy(
     model: Annotated[str | None, typer.Option(help="The model to chat with; the demo model if none is named.")] = None,
     config: ConfigOption = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each arm.")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
 ) -> None:
     """Chat through a door and straight to the same kind of child, turn and turn about."""
     from rich.console import Console

@@ -123,7 +123,9 @@ def make_fleet(tmp_path: Path, fake_llama: Path) -> MakeFleet:
         bus = Bus()
         async with upstream.client_session() as session:
             with bus.subscribe() as news:
-                async with Supervisor(settings, app.describer(settings, Binaries(settings.runtime, os.environ)), app.prober(session), bus) as supervisor:
+                async with Supervisor(
+                    settings, app.describer(settings, Binaries(settings.runtime, os.environ)), app.prober(session), bus
+                ) as supervisor:
                     yield Fleet(supervisor, catalog, folder, news)
 
     return make

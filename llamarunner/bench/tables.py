@@ -44,5 +44,6 @@ def _summary(report: dict[str, Any]) -> Table:
     table.add_row("from nothing to the first token", f"{figures} ({starts['added']:+.0f} ms)")
     table.add_row("memory, idle and after the load", f"{memory['idle']:.0f} MB, {memory['after']:.0f} MB")
     for scenario in report["scenarios"]:
-        table.add_row(f"its CPU for each request, {scenario['scenario']}", f"{scenario['server_cpu_ms_per_request']:.2f} ms")
+        cpu = scenario["server_cpu_ms_per_request"]
+        table.add_row(f"its CPU for each request, {scenario['scenario']}", f"{cpu:.2f} ms")
     return table

@@ -4,6 +4,7 @@
 * `runtimes`    a model and its settings → `Launch`, one function for each kind of runtime (pure).
 * `binaries`    which runtimes this machine has, and which flags each build knows.
 * `schedule`    who runs: every decision, as facts in and effects out, without I/O or clock (pure).
+* `group`       a child with all its offspring, on POSIX and on Windows.
 * `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.
 * `supervisor`  feeds facts to the schedule and carries out its effects; `lease` is the only way to use a model.
 

@@ -10,11 +10,7 @@ the task is cancelled, so a child never outlives the code that uses it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import re
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -23,6 +19,7 @@ from typing import Any, Self, cast
 import psutil
 
 from llamarunner.errors import LlamaRunnerError
+from llamarunner.fleet import group
 from llamarunner.fleet.launch import Endpoint, Launch
 from llamarunner.fleet.schedule import Death
 
@@ -30,7 +27,6 @@ LOG_BYTES = 256 * 1024
 LINE_BYTES = 8 * 1024
 PROBE_INTERVAL_SECONDS = 0.01
 REAP_SECONDS = 5.0
-ON_WINDOWS = sys.platform == "win32"
 
 Probe = Callable[[Endpoint, str], Awaitable[bool]]
 
@@ -123,7 +119,7 @@ class Child:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,  # apart, so that no log line cuts into the announcement
                 env={**launch.env, **marker},
-                **_own_group(),
+                **group.spawn_options(),
             )
         except OSError as error:
             raise LoadFailed(Death(f"its runtime could not be started ({error.strerror})")) from error
@@ -163,7 +159,7 @@ class Child:
     def kill(self, blame: Death) -> None:
         """End it now; `wait` will report `blame` instead of the signal."""
         self._blame = blame
-        self._signal(hard=True)
+        group.end(self.pid, hard=True)
 
     def autopsy(self) -> Death:
         """Why it exited, from its exit code and the last of its log."""
@@ -171,8 +167,8 @@ class Child:
             return self._blame
         code = self._transport.get_returncode()
         printed = "\n".join(self.log.tail(50))
-        how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code} ({_signal_name(-code)})"
-        killed = not ON_WINDOWS and code == -signal.SIGKILL
+        how = f"exit code {code}" if code is None or code >= 0 else f"signal {-code} ({group.signal_name(-code)})"
+        killed = code is not None and code == group.KILLED
         why = next((words.format(*found.groups()) for rule, words in CAUSES if (found := rule.search(printed))), None)
         if killed and not why:
             why = "killed by the system, which may have run out of memory"
@@ -183,20 +179,12 @@ class Child:
         """End the child and its group: TERM, the grace, KILL, reap. Takes at most the grace and `REAP_SECONDS`."""
         try:
             if self.alive:
-                self._signal(hard=False)
+                group.end(self.pid, hard=False)
                 await asyncio.wait({self.log.exited}, timeout=self._grace)
         finally:
-            self._signal(hard=True)
+            group.end(self.pid, hard=True)
             await asyncio.wait({self.log.exited}, timeout=REAP_SECONDS)
             self._transport.close()
-
-    def _signal(self, hard: bool) -> None:
-        """Signal the whole group, which may outlive its leader."""
-        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            if not ON_WINDOWS:
-                os.killpg(self.pid, signal.SIGKILL if hard else signal.SIGTERM)
-            elif self.alive:
-                _end_tree(psutil.Process(self.pid), hard)
 
 
 class Progress:
@@ -228,24 +216,3 @@ class Progress:
             return False
         before, self._size = self._size, size
         return size > before
-
-
-def _own_group() -> dict[str, Any]:
-    """Make the child the leader of a new process group, so that all its offspring can be ended with it."""
-    if ON_WINDOWS:
-        return {"creationflags": 0x00000200}  # CREATE_NEW_PROCESS_GROUP
-    return {"start_new_session": True}
-
-
-def _end_tree(leader: psutil.Process, hard: bool) -> None:
-    """Windows has no signals for groups: walk the tree."""
-    for process in [*leader.children(recursive=True), leader]:
-        with contextlib.suppress(psutil.Error):
-            process.kill() if hard else process.terminate()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"

@@ -34,7 +34,9 @@ async def test_line_without_end_takes_bounded_memory() -> None:
     assert sum(map(len, log._chunks)) <= LOG_BYTES
 
 
-@pytest.mark.parametrize(("printed", "tail"), [(b"a\nb\nc\n", ["b", "c"]), (b"\x1b[31mred\x00\n\xff\n", [" [31mred ", "\ufffd"])])
+@pytest.mark.parametrize(
+    ("printed", "tail"), [(b"a\nb\nc\n", ["b", "c"]), (b"\x1b[31mred\x00\n\xff\n", [" [31mred ", "\ufffd"])]
+)
 async def test_tail_is_the_last_lines_without_control_characters(printed: bytes, tail: list[str]) -> None:
     log = Log(ANNOUNCES)
     log.pipe_data_received(2, printed)

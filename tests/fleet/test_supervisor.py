@@ -88,7 +88,10 @@ async def test_f04_model_that_never_becomes_ready_is_killed_and_all_waiters_are_
         (["--fake-exit", "1"], "exit code 1"),
         (["--fake-exit", "127"], "exit code 127"),
         (["--fake-signal", str(int(signal.SIGILL))], "signal 4 (SIGILL)"),
-        (["--fake-exit", "1", "--fake-print", "unknown model architecture: 'gpt9'"], "does not know its architecture 'gpt9'"),
+        (
+            ["--fake-exit", "1", "--fake-print", "unknown model architecture: 'gpt9'"],
+            "does not know its architecture 'gpt9'",
+        ),
         (["--fake-exit", "1", "--fake-print", "invalid magic characters"], "its file is not a GGUF model"),
         (["--fake-no-such-flag"], "--fake-no-such-flag"),
     ],
@@ -291,7 +294,10 @@ async def test_hurry_skips_the_grace_of_a_stubborn_child(make_fleet: MakeFleet) 
 async def test_embeddings_of_a_chat_model_get_an_instance_of_their_own(make_fleet: MakeFleet) -> None:
     async with make_fleet({"a": []}) as fleet:
         entry = fleet.entry("a")
-        async with fleet.supervisor.lease(entry, Task.GENERATE) as chat, fleet.supervisor.lease(entry, Task.EMBED) as embed:
+        async with (
+            fleet.supervisor.lease(entry, Task.GENERATE) as chat,
+            fleet.supervisor.lease(entry, Task.EMBED) as embed,
+        ):
             assert chat.endpoint != embed.endpoint
         assert fleet.supervisor.loaded() == ["a"]
         flags = [fact["argv"] for fact in fleet.journal("a").facts("start")]

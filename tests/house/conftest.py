@@ -88,7 +88,11 @@ async def start(folder: Path, settings: dict[str, Any]) -> House:
 
 def environment(folder: Path) -> dict[str, str]:
     """Our environment with an empty home, so that nobody's models or settings play a part."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMARUNNER", "OLLAMA", "HF_", "XDG"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LLAMARUNNER", "OLLAMA", "HF_", "XDG"))
+    }
     return {**kept, "HOME": str(folder / "home")}
 
 

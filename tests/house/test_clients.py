@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -10,11 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anthropic
 import openai
 import pytest
 
 from tests.house.conftest import House, OpenHouse
+from tests.programs.write_gguf import write_embedding_model
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER = {
@@ -60,7 +63,9 @@ async def test_openai_stream_with_usage_and_reasoning(client: openai.AsyncOpenAI
     )
     chunks = [chunk async for chunk in stream]
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    thought = "".join(getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks if chunk.choices)
+    thought = "".join(
+        getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks if chunk.choices
+    )
     assert said == "The capital of France is Paris."
     assert "France" in thought
     assert chunks[-1].usage
@@ -149,7 +154,9 @@ async def test_openai_errors(client: openai.AsyncOpenAI) -> None:
         await client.chat.completions.create(model="demo-chat", messages=QUESTION, temperature="hot")  # type: ignore[call-overload]
     assert wrong.value.code == "invalid_request"
     with pytest.raises(openai.BadRequestError) as long:
-        await client.chat.completions.create(model="demo-chat", messages=[{"role": "user", "content": "word " * 20_000}])
+        await client.chat.completions.create(
+            model="demo-chat", messages=[{"role": "user", "content": "word " * 20_000}]
+        )
     assert long.value.code == "context_length_exceeded"
 
 
@@ -171,7 +178,9 @@ async def test_anthropic_stream(claude: anthropic.AsyncAnthropic) -> None:
 async def test_anthropic_tool_use(claude: anthropic.AsyncAnthropic) -> None:
     tool: Any = {"name": "get_weather", "description": WEATHER["description"], "input_schema": WEATHER["parameters"]}
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
-    message = await claude.messages.create(model="demo-chat", max_tokens=200, messages=messages, tools=[tool], extra_body=COLD)
+    message = await claude.messages.create(
+        model="demo-chat", max_tokens=200, messages=messages, tools=[tool], extra_body=COLD
+    )
     (use,) = [block for block in message.content if block.type == "tool_use"]
     assert (use.name, use.input, message.stop_reason) == ("get_weather", {"city": "Paris"}, "tool_use")
 
@@ -187,6 +196,34 @@ async def test_anthropic_errors(claude: anthropic.AsyncAnthropic) -> None:
         await claude.messages.create(model="nothing", max_tokens=10, messages=QUESTION)
     assert unknown.value.body["type"] == "error"  # type: ignore[index]
     assert unknown.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
+
+
+async def test_model_that_only_embeds(open_house: OpenHouse, tmp_path: Path) -> None:
+    """A BERT of one's own beside the demo model: listed, embeds, and says that it cannot chat."""
+    write_embedding_model(tmp_path / "own" / "tiny-embed.gguf")
+    async with open_house({"catalog": {"folders": [str(tmp_path / "own")], "demo_models": "show"}}) as house:
+        async with openai.AsyncOpenAI(base_url=house.url + "/v1", api_key="any", max_retries=0) as client:
+            assert [model.id async for model in client.models.list()] == ["demo-chat", "tiny-embed"]
+            same = await client.embeddings.create(model="tiny-embed", input=["the cat", "the cat", "a dog"])
+            first, second, other = (item.embedding for item in same.data)
+            assert first == pytest.approx(second, abs=1e-4) != other
+            with pytest.raises(openai.BadRequestError, match="cannot generate text") as wrong:
+                await client.chat.completions.create(model="tiny-embed", messages=QUESTION)
+            assert wrong.value.param == "model"
+
+
+async def test_clients_that_leave_stop_the_model(house: House) -> None:
+    """Endless answers in every slot; when their readers have gone, the next question is answered soon."""
+    endless = {"model": "demo-chat", "messages": QUESTION, "stream": True, "ignore_eos": True, "max_tokens": -1}
+    async with aiohttp.ClientSession() as http:
+        for _ in range(8):
+            async with http.post(f"{house.url}/v1/chat/completions", json=endless) as response:
+                await response.content.readany()
+                response.close()
+        async with asyncio.timeout(5):
+            short = {**endless, "stream": False, "ignore_eos": False, "max_tokens": 20}
+            async with http.post(f"{house.url}/v1/chat/completions", json=short) as response:
+                assert response.status == 200
 
 
 async def test_readme_examples_run_as_they_stand(house: House) -> None:

@@ -66,7 +66,9 @@ async def test_f40_sigterm_lets_streams_finish_or_ends_them_with_an_event(
     if patient:
         assert set(last) == {b"data: [DONE]"}
     else:
-        assert all(json.loads(event.removeprefix(b"data: "))["error"]["code"] == "service_unavailable" for event in last)
+        assert all(
+            json.loads(event.removeprefix(b"data: "))["error"]["code"] == "service_unavailable" for event in last
+        )
 
 
 async def test_draining_server_says_so_and_takes_nothing_new(tmp_path: Path, fake_llama: Path) -> None:
@@ -150,7 +152,15 @@ async def test_f49_wrong_settings_end_with_every_mistake_at_once_and_nothing_sta
     for verb in ("serve", "check"):
         code, said = await run_to_its_end(tmp_path, verb, "--config", str(config))
         assert code == 2
-        for part in ("$.proxies.olama", "ollama", "$.proxies.lmstudio.port", "99999", "65535", "$.supervisor.ttl_seconds", "soon"):
+        for part in (
+            "$.proxies.olama",
+            "ollama",
+            "$.proxies.lmstudio.port",
+            "99999",
+            "65535",
+            "$.supervisor.ttl_seconds",
+            "soon",
+        ):
             assert part in said
         assert "Traceback" not in said
 
