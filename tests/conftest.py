@@ -148,3 +148,7 @@ def alive(pid: int) -> bool:
 
 def on_ci() -> bool:
     return bool(os.environ.get("CI"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden transcripts anew")

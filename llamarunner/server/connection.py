@@ -7,8 +7,9 @@ import logging
 import socket
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
+from llamarunner.errors import ServerError
 from llamarunner.server import guards
 
 BACKLOG = 1024
@@ -21,6 +22,12 @@ OPTIONS: dict[str, Any] = {
     "access_log": None,  # guards.record writes it
     "logger": logging.getLogger("llamarunner.http"),
 }
+
+
+def check_parser() -> None:
+    """Raise ServerError if aiohttp would parse HTTP in Python; that parser has been open to smuggling."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ServerError("aiohttp lacks its compiled HTTP parser here; install a build of it that has one.")
 
 
 class Connection(web.RequestHandler):

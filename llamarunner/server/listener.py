@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
 from llamarunner.server import anthropic_api, guards, manage_api, openai_api
-from llamarunner.server.connection import OPTIONS, Site
+from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
 SEND_BUFFER = 2**16  # what a client that reads nothing can make the kernel keep
@@ -39,7 +39,11 @@ def build(door: Door, name: str, services: Services) -> web.Application:
 
 
 def runner(app: web.Application) -> web.AppRunner:
-    """Make the runner of a door. A client's hang-up cancels its handler, in tests as in production."""
+    """Make the runner of a door. A client's hang-up cancels its handler, in tests as in production.
+
+    Raises ServerError where aiohttp cannot be trusted to parse HTTP.
+    """
+    check_parser()
     return web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS, **OPTIONS)
 
 

@@ -24,6 +24,7 @@ from llamarunner.server.watch import Phase, Watch
 BUFFER = 2**16  # per stream; what a client does not read must stay in the model, not in our memory
 CONNECT_SECONDS = 2
 MAX_ERROR_BODY = 2**16
+BROKEN_OFF = (aiohttp.ClientError, RuntimeError)  # the latter for a read just after the connection was lost
 
 
 class Unreachable(BackendFailed):
@@ -56,14 +57,14 @@ class Answer:
         """Read what has arrived; empty at the end. Raises BackendFailed if the answer breaks off."""
         try:
             return await self.response.content.readany()
-        except aiohttp.ClientError:
+        except BROKEN_OFF:
             raise await _post_mortem(self.lease, self.call.entry) from None
 
     async def whole(self) -> bytes:
         """Read all. Raises BackendFailed if the answer breaks off."""
         try:
             return await self.response.read()
-        except aiohttp.ClientError:
+        except BROKEN_OFF:
             raise await _post_mortem(self.lease, self.call.entry) from None
 
 
@@ -124,6 +125,7 @@ async def _send(session: aiohttp.ClientSession, lease: Lease, call: Call) -> aio
         cause = await lease.autopsy()
         if cause is None:
             lease.suspect()
+            cause = await lease.autopsy()
         raise Unreachable(_sentence(call.entry, cause or "its process accepts no connections")) from None
     except aiohttp.ClientError:
         raise await _post_mortem(lease, call.entry) from None
@@ -155,7 +157,7 @@ def _break_off(content: aiohttp.StreamReader, closed: asyncio.Future[None] | Non
 async def _read_error(response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.read(MAX_ERROR_BODY)
-    except aiohttp.ClientError:
+    except BROKEN_OFF:
         return b""
 
 

@@ -1,8 +1,8 @@
 """What every runtime must do, shown with the real programs on the demo model.
 
-`LLAMA_SERVER` names the native binary (`tests/programs/build_llama_server.py` makes one) and `LLAMA_CPP_PYTHON` a Python
-that has llama-cpp-python; without, they are looked for where the product looks. One that is not here is skipped, but
-not in CI.
+`LLAMA_SERVER` names the native binary (`tests/programs/build_llama_server.py` makes one) and `LLAMA_CPP_PYTHON` a
+Python that has llama-cpp-python; without, they are looked for where the product looks. One that is not here is
+skipped, but not in CI.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from llamarunner.server import upstream
 from tests.conftest import alive, on_ci
 
 MODEL = ModelEntry("demo/chat", bundled("models") / "demo-chat.gguf", architecture="llama", context_length=2048)
-QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+QUESTION: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "temperature": 0,
+}
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
 GRACE_SECONDS = 5.0
 LLAMA_CPP = ("llama-server", "xllamacpp")
@@ -72,10 +75,9 @@ class Server:
 @contextlib.asynccontextmanager
 async def running(kind: str, task: Task = Task.GENERATE, **settings: Any) -> AsyncIterator[Server]:
     launch = describe(MODEL, ModelSettings.model_validate(settings), task, "the-key", find(kind))
-    async with upstream.client_session() as session:
-        async with await Child.spawn(launch, GRACE_SECONDS, {}) as child:
-            endpoint = await child.ready(app.prober(session), 30, 60)
-            yield Server(child, session, endpoint.url, endpoint.api_key)
+    async with upstream.client_session() as session, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
+        endpoint = await child.ready(app.prober(session), 30, 60)
+        yield Server(child, session, endpoint.url, endpoint.api_key)
 
 
 every_runtime = pytest.mark.parametrize("kind", [*LLAMA_CPP, "llama-cpp-python"])
@@ -141,7 +143,7 @@ async def test_a_broken_file_ends_it_with_a_cause(kind: str, tmp_path: Path) -> 
 @llama_cpp_only
 async def test_embeds_texts_into_one_vector_each(kind: str) -> None:
     async with running(kind, Task.EMBED) as server:
-        status, answer = await server.call("/v1/embeddings", {"input": ["hello", "world " * 1000]})
+        status, answer = await server.call("/v1/embeddings", {"input": ["hello", "world " * 300]})
         assert status == 200
         assert [len(item["embedding"]) for item in answer["data"]] == [160, 160]
         assert answer["data"][0]["embedding"] != answer["data"][1]["embedding"]
@@ -177,7 +179,7 @@ async def test_one_request_may_use_the_whole_context_and_four_share_it(kind: str
 @llama_cpp_only
 async def test_speaks_the_other_dialects(kind: str) -> None:
     async with running(kind) as server:
-        bodies = {
+        bodies: dict[str, dict[str, Any]] = {
             "/v1/messages": QUESTION | {"max_tokens": 5},
             "/v1/messages/count_tokens": QUESTION,
             "/v1/responses": {"input": "hello"},

@@ -84,13 +84,13 @@ class House:
         units = self.services.supervisor._schedule.units.values()
         return sum(len(unit.leases) + len(unit.waiting) for unit in units)
 
-    async def request(self, text: str | bytes, seconds: float = 5.0) -> bytes:
-        """Send raw bytes on a connection of their own and read all that comes until it is closed."""
+    async def request(self, text: str | bytes, until: bytes | None = None, seconds: float = 5.0) -> bytes:
+        """Send raw bytes on a connection of their own; read until the server closes it, or `until` has come."""
         reader, writer = await asyncio.open_connection(*self.address)
         writer.write(text.encode() if isinstance(text, str) else text)
         try:
             async with asyncio.timeout(seconds):
-                return await reader.read()
+                return await (reader.readuntil(until) if until else reader.read())
         finally:
             writer.close()
 
@@ -104,8 +104,12 @@ async def open_house(
     supervisor: dict[str, Any] | None = None,
     models: dict[str, dict[str, Any]] | None = None,
     flags: tuple[str, ...] = (),
+    program: tuple[str, ...] | None = None,
 ) -> AsyncIterator[House]:
-    """Open both doors; `models` are names and headers of files to write, `flags` go to every fake child."""
+    """Open both doors; `models` are names and headers of files to write, `flags` go to every fake child.
+
+    `program` is another child program, with all its arguments.
+    """
     for name, header in ({"chat": {}} if models is None else models).items():
         write_model(folder / "models" / f"{name}.gguf", **header)
     settings = Settings(
@@ -115,7 +119,8 @@ async def open_house(
     )
     journal = folder / "journal"
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(_services(settings, ("--fake-journal", str(journal), *flags)))
+        fake = ("fake_llama.py", "--port", "0", "--fake-journal", str(journal), *flags)
+        services = await stack.enter_async_context(_services(settings, program or fake))
         urls = {}
         for name in ("ollama", "lmstudio"):
             opening = listener.opened(door or Door(), name, services, listener.bind("127.0.0.1", 0))
@@ -125,13 +130,13 @@ async def open_house(
 
 
 @asynccontextmanager
-async def _services(settings: Settings, flags: tuple[str, ...]) -> AsyncIterator[Services]:
+async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterator[Services]:
     catalog = Catalog(settings)
     catalog.scan()
 
     def describe(entry: ModelEntry, task: Task) -> Launch:
-        program = (sys.executable, str(PROGRAMS / "fake_llama.py"), "--port", "0", "--alias", entry.id)
-        return Launch("fake", program + flags, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
+        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:])
+        return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
     async with upstream.client_session() as session:
 

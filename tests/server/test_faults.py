@@ -127,6 +127,17 @@ async def test_f02_a_process_found_dead_is_started_again_and_asked_once(tmp_path
         assert len(house.journal("request")) == 2
 
 
+async def test_f02_a_process_that_lives_but_cannot_be_reached_is_replaced(tmp_path: Path) -> None:
+    program = ("vanishing_llama.py", str(tmp_path / "mark"))
+    async with open_house(tmp_path, program=program) as house:
+        for _ in range(2):
+            async with house.chat() as response:
+                assert response.status == 200
+        unit = house.services.supervisor.unit(house.services.catalog.find("chat"))
+        assert unit is not None
+        assert len(unit.failures) == 1
+
+
 def _wait_for_death(pid: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
@@ -277,7 +288,7 @@ async def test_f24_a_body_that_stops_is_408(tmp_path: Path) -> None:
     async with open_house(tmp_path, models={}, server={"body_idle_seconds": 0.3}) as house:
         started = time.monotonic()
         answer = await house.request(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", until=b"}}"
         )
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"code":"invalid_request"' in answer
@@ -320,7 +331,7 @@ async def test_f24_a_slow_but_steady_body_is_taken(tmp_path: Path) -> None:
 async def test_f26_a_body_too_large_is_refused_unread(tmp_path: Path, length: int) -> None:
     async with open_house(tmp_path, models={}, server={"max_body_mb": 1}) as house:
         answer = await house.request(
-            f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+            f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n", until=b"}}"
         )
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"limit of 1 MB" in answer
