@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
 import signal
 import socket
 import time
@@ -23,14 +21,13 @@ from typing import Any, TypeVar
 import aiohttp
 
 from llamarunner import __version__
-from llamarunner.catalog import Catalog, ModelEntry
+from llamarunner.catalog import Catalog
 from llamarunner.config import Door, Settings
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.events import Bus
-from llamarunner.fleet import runtimes
-from llamarunner.fleet.binaries import Binaries
-from llamarunner.fleet.launch import Endpoint, Launch, Task
-from llamarunner.fleet.supervisor import Describe, Supervisor
+from llamarunner.fleet.launch import Endpoint
+from llamarunner.fleet.launcher import Launcher
+from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server import listener, upstream
 from llamarunner.server.drain import Drain
 from llamarunner.server.services import Services
@@ -53,7 +50,7 @@ class Running:
     """A server whose doors are open."""
 
     services: Services
-    machine: Binaries
+    launcher: Launcher
     urls: dict[str, str]  # door → base URL
 
 
@@ -73,7 +70,7 @@ async def serve(settings: Settings, announce: Callable[[Running], None]) -> int:
         async with running(settings) as house:
             announce(house)
             async with asyncio.TaskGroup() as group:
-                work = house.services.catalog.watch(), _preload(house.services), _ask_runtime(settings, house.machine)
+                work = house.services.catalog.watch(), _preload(house.services), _ask_runtime(house.launcher)
                 chores = [group.create_task(chore) for chore in work]
                 await signals.get()
                 log.info("stopping; once more skips the wait")
@@ -93,28 +90,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         session = await stack.enter_async_context(upstream.client_session())
         catalog = Catalog(settings)
         await asyncio.to_thread(catalog.scan)
-        machine = Binaries(settings.runtime, os.environ)
-        supervisor = Supervisor(settings, describer(settings, machine), prober(session), Bus())
+        launcher = Launcher(settings)
+        supervisor = Supervisor(settings, launcher, prober(session), Bus())
         await stack.enter_async_context(supervisor)
         services = Services(settings, catalog, supervisor, lambda: session, Drain(), __version__, time.monotonic())
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
-        yield Running(services, machine, urls)
-
-
-def describer(settings: Settings, machine: Binaries) -> Describe:
-    """Make the function that turns a model and a task into a launch, with a fresh secret for each; it may block."""
-
-    def describe(entry: ModelEntry, task: Task) -> Launch:
-        model = settings.for_model(entry.id)
-        kind, _ = runtimes.choose(model.runtime or settings.runtime.kind, machine.kinds)
-        launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), machine.build(kind))
-        for warning in launch.warnings:
-            log.warning("%s: %s", entry.id, warning)
-        return launch
-
-    return describe
+        yield Running(services, launcher, urls)
 
 
 def prober(session: aiohttp.ClientSession) -> Callable[[Endpoint, str], Coroutine[Any, Any, bool]]:
@@ -161,11 +144,10 @@ async def _preload(services: Services) -> None:
     await asyncio.gather(*map(load, services.settings.supervisor.preload))
 
 
-async def _ask_runtime(settings: Settings, machine: Binaries) -> None:
+async def _ask_runtime(launcher: Launcher) -> None:
     """Learn what the runtime can before the first request needs to know."""
     with contextlib.suppress(LlamaRunnerError):  # the first request will tell
-        kind, _ = runtimes.choose(settings.runtime.kind, machine.kinds)
-        await asyncio.to_thread(machine.build, kind)
+        await asyncio.to_thread(launcher.version)
 
 
 async def _drain(services: Services) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -72,16 +71,15 @@ def check(
         print(settings_room.schema_text(), end="")
         return
     loaded = load(config)
-    from llamarunner.fleet import runtimes
-    from llamarunner.fleet.binaries import Binaries
+    from llamarunner.fleet.launcher import Launcher
 
-    machine = Binaries(loaded.settings.runtime, os.environ)
-    kind, why = runtimes.choose(loaded.settings.runtime.kind, machine.kinds)
+    launcher = Launcher(loaded.settings)
+    kind, why = launcher.choose()
     print(json.dumps(settings_room.effective(loaded.settings), indent=2))
     print(f"\nSettings: {loaded.source or 'built-in defaults'}, valid.", file=sys.stderr)
     for path in loaded.passed_over:
         print(f"Passed over: {path}, which is not LlamaRunner's.", file=sys.stderr)
-    print(f"Runtime: {kind} {machine.build(kind).version}, because {why}.", file=sys.stderr)
+    print(f"Runtime: {kind} {launcher.version()}, because {why}.", file=sys.stderr)
 
 
 @bench.command("proxy")

@@ -20,7 +20,7 @@ from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import Settings, bundled
 from llamarunner.events import Bus, Event, Subscription
-from llamarunner.fleet.binaries import Binaries
+from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server import upstream
 
@@ -123,9 +123,7 @@ def make_fleet(tmp_path: Path, fake_llama: Path) -> MakeFleet:
         bus = Bus()
         async with upstream.client_session() as session:
             with bus.subscribe() as news:
-                async with Supervisor(
-                    settings, app.describer(settings, Binaries(settings.runtime, os.environ)), app.prober(session), bus
-                ) as supervisor:
+                async with Supervisor(settings, Launcher(settings), app.prober(session), bus) as supervisor:
                     yield Fleet(supervisor, catalog, folder, news)
 
     return make
@@ -134,7 +132,7 @@ def make_fleet(tmp_path: Path, fake_llama: Path) -> MakeFleet:
 async def eventually(true: Callable[[], bool], seconds: float = 10) -> None:
     """Wait until something becomes true; fail if it does not in time."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs.write_gguf import write_model
-from test_catalog_discover import machine, ollama_model, touch
+from tests.programs.write_gguf import write_model
+from tests.test_catalog_discover import machine, ollama_model, touch
 
 from llamarunner.catalog import Catalog, Places, Source
 from llamarunner.config import Settings

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from programs.write_gguf import write_embedding_model, write_gguf, write_model
+from tests.programs.write_gguf import write_embedding_model, write_gguf, write_model
 
 from llamarunner.gguf import GGUFError, Header, HeaderIncomplete, parse
 

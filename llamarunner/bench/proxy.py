@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import platform
 import re
 import sys
@@ -29,9 +28,9 @@ from llamarunner.bench.load import Scenario, Seen, Target, first_token, play, qu
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import Settings
 from llamarunner.errors import LlamaRunnerError
-from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.child import Child
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.launcher import Launcher
 
 ROUNDS = 5
 STARTS = 7
@@ -141,7 +140,7 @@ async def _arms(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arms]:
 @asynccontextmanager
 async def _child(settings: Settings, entry: ModelEntry, http: aiohttp.ClientSession) -> AsyncIterator[Target]:
     """A child started by hand, as the server would start it."""
-    launch = app.describer(settings, Binaries(settings.runtime, os.environ))(entry, Task.GENERATE)
+    launch = Launcher(settings)(entry, Task.GENERATE)
     async with await Child.spawn(launch, grace=5, marker={}) as child:
         endpoint = await child.ready(app.prober(http), stall=300, limit=600)
         yield Target(endpoint.url, {"Authorization": f"Bearer {endpoint.api_key}"}, entry.id)

@@ -3,6 +3,7 @@
 * `launch`      what a runtime is: argv, environment, how it tells that it is ready (pure).
 * `runtimes`    a model and its settings → `Launch`, one function for each kind of runtime (pure).
 * `binaries`    which runtimes this machine has, and which flags each build knows.
+* `launcher`    settings and this machine's builds → the launch of a model, with a fresh secret.
 * `schedule`    who runs: every decision, as facts in and effects out, without I/O or clock (pure).
 * `group`       a child with all its offspring, on POSIX and on Windows.
 * `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.

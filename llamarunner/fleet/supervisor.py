@@ -122,16 +122,7 @@ class Supervisor:
         self._describe = describe
         self._probe = probe
         self._bus = bus
-        self._schedule = Schedule(
-            Rules(
-                max_loaded=self._rules.max_loaded_models,
-                queue_length=self._rules.queue_length,
-                queue_timeout=self._rules.queue_timeout_seconds,
-                patience=self._rules.patience_seconds,
-            ),
-            memory.available if self._rules.memory_check else lambda: None,
-            lambda: random.uniform(0.8, 1.2),
-        )
+        self._schedule = Schedule(_rules(settings), self._free_memory, lambda: random.uniform(0.8, 1.2))
         self._subjects: dict[str, tuple[ModelEntry, Task]] = {}
         self._instances: dict[str, Instance] = {}
         self._callers: dict[Ticket, asyncio.Future[Instance]] = {}
@@ -171,6 +162,17 @@ class Supervisor:
                 self._carry_out(self._schedule.stop(name, time.monotonic(), force))
         for instance in lives:
             await instance.gone.wait()
+
+    def configure(self, settings: Settings) -> None:
+        """Take over new settings. Instances that they change are unloaded once their callers are done."""
+        before, self._settings, self._rules = self._settings, settings, settings.supervisor
+        self._schedule.rules = _rules(settings)
+        now = time.monotonic()
+        for name, instance in list(self._instances.items()):
+            model = instance.entry.id
+            if before.runtime != settings.runtime or before.for_model(model) != settings.for_model(model):
+                self._carry_out(self._schedule.stop(name, now))
+        self._carry_out(self._schedule.tick(now))
 
     def loaded(self) -> list[str]:
         """The ids of the models that are ready to use."""
@@ -219,6 +221,9 @@ class Supervisor:
     def _leave(self, lease: Lease) -> None:
         self._callers.pop(lease, None)
         self._carry_out(self._schedule.leave(lease, time.monotonic()))
+
+    def _free_memory(self) -> int | None:
+        return memory.available() if self._rules.memory_check else None
 
     def _terms(self, entry: ModelEntry, task: Task) -> Terms:
         model = self._settings.for_model(entry.id)
@@ -346,6 +351,16 @@ class Supervisor:
                     await keeper.communicate(b"goodbye")
             log.warning("the keeper ended unexpectedly; starting another")
             await asyncio.sleep(KEEPER_PAUSE_SECONDS)
+
+
+def _rules(settings: Settings) -> Rules:
+    chosen = settings.supervisor
+    return Rules(
+        max_loaded=chosen.max_loaded_models,
+        queue_length=chosen.queue_length,
+        queue_timeout=chosen.queue_timeout_seconds,
+        patience=chosen.patience_seconds,
+    )
 
 
 def _unit_name(entry: ModelEntry, task: Task) -> str:

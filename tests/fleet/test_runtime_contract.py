@@ -12,16 +12,17 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from struct import pack, unpack_from
 from typing import Any
 
 import aiohttp
 import pytest
 
 from llamarunner import app
-from llamarunner.catalog import ModelEntry
+from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.config import ModelSettings, RuntimeSettings, bundled
-from llamarunner.errors import ModelFailed
 from llamarunner.fleet.binaries import PYTHON, Binaries, ask
 from llamarunner.fleet.child import Child, LoadFailed
 from llamarunner.fleet.launch import Task
@@ -73,11 +74,24 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def running(kind: str, task: Task = Task.GENERATE, **settings: Any) -> AsyncIterator[Server]:
-    launch = describe(MODEL, ModelSettings.model_validate(settings), task, "the-key", find(kind))
+async def running(
+    kind: str, task: Task = Task.GENERATE, model: ModelEntry = MODEL, **settings: Any
+) -> AsyncIterator[Server]:
+    launch = describe(model, ModelSettings.model_validate(settings), task, "the-key", find(kind))
     async with upstream.client_session() as session, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
         endpoint = await child.ready(app.prober(session), 30, 60)
         yield Server(child, session, endpoint.url, endpoint.api_key)
+
+
+def embedding_model(path: Path) -> ModelEntry:
+    """Write the demo model with a pooling type in its header, and a filler that keeps its tensors aligned."""
+    pooling = pack("<Q18sII", 18, b"qwen3.pooling_type", 4, 3)  # a 32-bit integer: the last token
+    filler = pack("<Q6sIQ4s", 6, b"filler", 8, 4, b"....")  # a string
+    assert len(pooling + filler) % 32 == 0
+    data = MODEL.path.read_bytes()
+    (keys,) = unpack_from("<Q", data, 16)
+    path.write_bytes(data[:16] + pack("<Q", keys + 2) + pooling + filler + data[24:])
+    return replace(MODEL, id="embedder", path=path, capabilities=frozenset({Capability.EMBEDDING}))
 
 
 every_runtime = pytest.mark.parametrize("kind", [*LLAMA_CPP, "llama-cpp-python"])
@@ -140,13 +154,24 @@ async def test_a_broken_file_ends_it_with_a_cause(kind: str, tmp_path: Path) -> 
             await child.ready(app.prober(session), 30, 60)
 
 
+@every_runtime
+async def test_embeds_with_an_embedding_model(kind: str, tmp_path: Path) -> None:
+    model = embedding_model(tmp_path / "embedder.gguf")
+    async with running(kind, Task.EMBED, model) as server:
+        status, answer = await server.call("/v1/embeddings", {"input": ["hello", "the capital"], "model": model.id})
+        assert (status, answer["model"]) == (200, model.id)
+        first, second = (item["embedding"] for item in answer["data"])
+        assert len(first) == len(second) == 160
+        assert first != second
+
+
 @llama_cpp_only
-async def test_embeds_texts_into_one_vector_each(kind: str) -> None:
+async def test_embeds_with_a_chat_model_also_more_than_a_batch(kind: str) -> None:
     async with running(kind, Task.EMBED) as server:
         status, answer = await server.call("/v1/embeddings", {"input": ["hello", "world " * 300]})
         assert status == 200
+        assert answer["usage"]["prompt_tokens"] > 512
         assert [len(item["embedding"]) for item in answer["data"]] == [160, 160]
-        assert answer["data"][0]["embedding"] != answer["data"][1]["embedding"]
 
 
 @llama_cpp_only
@@ -198,14 +223,14 @@ async def test_a_draft_model_drafts(kind: str) -> None:
 
 
 async def test_what_llama_cpp_python_lacks() -> None:
-    """If this fails because it can do more by now, the table in `fleet.runtimes` is out of date."""
+    """If this fails because it can do more by now, the table in `fleet.runtimes` has to follow."""
     async with running("llama-cpp-python") as server:
         for path in ("/health", "/props", "/metrics"):
             assert (await server.call(path))[0] == 404
         for path in ("/v1/messages", "/v1/responses", "/tokenize", "/v1/rerank", "/infill"):
             assert (await server.call(path, {}))[0] == 404
-        question = QUESTION | {"tools": [TOOL]}
-        _, answer = await server.call("/v1/chat/completions", question)
-        assert "reasoning_content" not in answer["choices"][0]["message"]
-    with pytest.raises(ModelFailed):
-        describe(MODEL, ModelSettings(), Task.RERANK, "the-key", find("llama-cpp-python"))
+        question = {"messages": [{"role": "user", "content": "What is the weather in Paris?"}], "tools": [TOOL]}
+        _, answer = await server.call("/v1/chat/completions", question | {"temperature": 0, "max_tokens": 60})
+        message = answer["choices"][0]["message"]
+        assert "<tool_call>" in message["content"]
+        assert not {"tool_calls", "reasoning_content"} & message.keys()

@@ -291,14 +291,18 @@ def test_llama_cpp_python_gets_its_own_names() -> None:
     assert match["port"] == "1234"
 
 
-def test_llama_cpp_python_embeds_and_sees_but_does_not_rerank() -> None:
-    entry = dataclasses.replace(CHAT, mmproj=Path("/m.gguf"))
+def test_llama_cpp_python_sees_and_embeds_with_models_made_for_it() -> None:
+    entry = dataclasses.replace(EMBEDDER, mmproj=Path("/m.gguf"))
     assert told(launch(PYTHON, entry=entry), "--clip_model_path") == "/m.gguf"
     assert told(launch(PYTHON, entry=entry), "--chat_format") == "mtmd"
     assert told(launch(PYTHON, task=Task.EMBED, entry=entry), "--embedding") == "true"
     assert told(launch(PYTHON, task=Task.EMBED, entry=entry), "--clip_model_path") is None
-    with pytest.raises(ModelFailed, match="cannot rerank"):
-        launch(PYTHON, task=Task.RERANK)
+
+
+@pytest.mark.parametrize("task", [Task.EMBED, Task.RERANK])
+def test_llama_cpp_python_refuses_what_it_cannot_do_with_a_chat_model(task: Task) -> None:
+    with pytest.raises(ModelFailed, match=f"cannot {task}"):
+        launch(PYTHON, task=task)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +318,7 @@ def test_llama_cpp_python_embeds_and_sees_but_does_not_rerank() -> None:
     ],
     ids=str,
 )
-def test_llama_cpp_python_refuses_what_it_cannot_do(settings: dict[str, Any]) -> None:
+def test_llama_cpp_python_refuses_settings_that_it_lacks(settings: dict[str, Any]) -> None:
     with pytest.raises(ModelFailed, match=next(iter(settings))):
         launch(PYTHON, **settings)
 

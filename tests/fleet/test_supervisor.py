@@ -63,7 +63,7 @@ async def test_caller_that_leaves_the_queue_does_not_cancel_the_load(make_fleet:
 
 
 async def test_readiness_is_noticed_within_20_ms(make_fleet: MakeFleet) -> None:
-    """The fake's own clock says when it was loaded; the bound is loose for a busy machine, a poll of 250 ms fails it."""
+    """The fake says when it was loaded; the bound is loose for a busy machine, and a slow poll fails it."""
     delays = []
     async with make_fleet({"a": ["--fake-slow", "0.1"]}) as fleet:
         for _ in range(5):

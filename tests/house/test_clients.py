@@ -201,15 +201,15 @@ async def test_anthropic_errors(claude: anthropic.AsyncAnthropic) -> None:
 async def test_model_that_only_embeds(open_house: OpenHouse, tmp_path: Path) -> None:
     """A BERT of one's own beside the demo model: listed, embeds, and says that it cannot chat."""
     write_embedding_model(tmp_path / "own" / "tiny-embed.gguf")
-    async with open_house({"catalog": {"folders": [str(tmp_path / "own")], "demo_models": "show"}}) as house:
-        async with openai.AsyncOpenAI(base_url=house.url + "/v1", api_key="any", max_retries=0) as client:
-            assert [model.id async for model in client.models.list()] == ["demo-chat", "tiny-embed"]
-            same = await client.embeddings.create(model="tiny-embed", input=["the cat", "the cat", "a dog"])
-            first, second, other = (item.embedding for item in same.data)
-            assert first == pytest.approx(second, abs=1e-4) != other
-            with pytest.raises(openai.BadRequestError, match="cannot generate text") as wrong:
-                await client.chat.completions.create(model="tiny-embed", messages=QUESTION)
-            assert wrong.value.param == "model"
+    settings = {"catalog": {"folders": [str(tmp_path / "own")], "demo_models": "show"}}
+    async with open_house(settings) as house, openai.AsyncOpenAI(base_url=house.url + "/v1", api_key="any") as client:
+        assert [model.id async for model in client.models.list()] == ["demo-chat", "tiny-embed"]
+        same = await client.embeddings.create(model="tiny-embed", input=["the cat", "the cat", "a dog"])
+        first, second, other = (item.embedding for item in same.data)
+        assert first == pytest.approx(second, abs=1e-4) != other
+        with pytest.raises(openai.BadRequestError, match="cannot generate text") as wrong:
+            await client.chat.completions.create(model="tiny-embed", messages=QUESTION)
+        assert wrong.value.param == "model"
 
 
 async def test_clients_that_leave_stop_the_model(house: House) -> None:

@@ -187,6 +187,21 @@ async def test_f50_second_server_on_the_same_ports_says_so_and_leaves_the_first_
             assert response.status == 200
 
 
+async def test_preloaded_models_are_loaded_without_a_request_and_a_wrong_name_is_reported(
+    open_house: OpenHouse,
+) -> None:
+    async with open_house({"supervisor": {"preload": ["demo-chat", "no-such-model"]}}) as house:
+        async with aiohttp.ClientSession() as http, asyncio.timeout(10):
+            while True:
+                async with http.get(f"{house.url}/v1/models/demo-chat") as response:
+                    if (await response.json())["status"] == "loaded":
+                        break
+                await asyncio.sleep(0.02)
+        await eventually(
+            lambda: "preload of no-such-model failed: The model 'no-such-model' was not found" in house.log()
+        )
+
+
 async def test_interrupt_ends_the_server_like_a_termination(tmp_path: Path) -> None:
     house = await start(tmp_path, {})
     house.process.send_signal(signal.SIGINT)

@@ -178,3 +178,60 @@ async def test_a_cut_stream_in_http_1_0_is_a_reset(tmp_path: Path) -> None:
             await house.request(
                 f"POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}"
             )
+
+
+STREAM_HEAD = (
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"  # ends with the connection
+)
+
+
+def scripted(*steps: str | float) -> tuple[str, str]:
+    return "scripted_llama.py", json.dumps(steps)
+
+
+async def test_an_event_in_two_parts_is_not_split_by_a_keep_alive(tmp_path: Path) -> None:
+    program = scripted(STREAM_HEAD, 'data: {"a":', 0.3, "1}\n", 0.3, "\n", 0.3, "data: [DONE]\n\n")
+    async with open_house(tmp_path, server=OFTEN, program=program) as house, house.chat(stream=True) as response:
+        text = await response.text()
+        text = text[text.index("data") :]  # what is before came while the model was loading
+    assert text.replace(COMMENT, "") == 'data: {"a":1}\n\ndata: [DONE]\n\n'
+    assert text.startswith('data: {"a":1}\n\n' + COMMENT)
+
+
+async def test_an_event_byte_by_byte_passes(tmp_path: Path) -> None:
+    said = 'data: {"a":"\u00e9\U0001f600"}\r\n\r\ndata: [DONE]\n\n'
+    program = scripted(STREAM_HEAD, *said)
+    async with open_house(tmp_path, program=program) as house, house.chat(stream=True) as response:
+        assert await response.text() == said
+
+
+async def test_a_stream_that_is_no_stream_keeps_its_type(tmp_path: Path) -> None:
+    program = scripted(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n", '{"a":', 0.3, "12}"
+    )
+    async with open_house(tmp_path, server=OFTEN, program=program) as house:
+        async with house.chat() as response:
+            assert response.status == 200
+        async with house.chat(stream=True) as response:
+            assert response.content_type == "application/json"
+            assert await response.json() == {"a": 12}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_nonsense_instead_of_an_answer_is_502(tmp_path: Path, answer: str, stream: bool) -> None:
+    async with open_house(tmp_path, program=scripted(answer)) as house, house.chat(stream=stream) as response:
+        assert response.status == 502
+        error = (await response.json())["error"]
+        assert error["code"] == "server_error"
+        assert "'chat'" in error["message"] or "unexpected answer" in error["message"]

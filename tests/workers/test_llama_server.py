@@ -221,6 +221,13 @@ def test_wrong_usage_is_exit_code_2_and_one_line(arguments: list[str]) -> None:
     assert re.fullmatch(r"error: [^\n]+\n", result.stderr)
 
 
+def test_what_the_library_prints_never_reaches_stdout() -> None:
+    """It lists the buffer types there when it does not know one."""
+    result = run(*PROGRAM, "--model", DEMO_CHAT, "--override-tensor", "x=NOPE")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Available buffer types" in result.stderr
+
+
 def test_version_names_the_library() -> None:
     assert run(*PROGRAM, "--version").stdout == f"version: {xllamacpp.__version__} (xllamacpp)\n"
 

@@ -1,9 +1,21 @@
 """A model and its settings → `Launch`: one small module for each runtime, all pure.
 
-runtime             found as                                     why one would
-llama-server        runtime.binary, or llama-server on PATH      it has the GPU build of this machine
-xllamacpp           installed with LlamaRunner                   no compiler, nothing to choose; the default
-llama-cpp-python    the optional extra of that name              its Python ecosystem, chat formats of its own
+                                llama-server     xllamacpp        llama-cpp-python
+found as                        runtime.binary   installed with   the optional extra
+                                or on PATH       LlamaRunner      of that name
+says that it is ready           line + /health   line of JSON     line of uvicorn
+requests at the same time       slots            slots            one
+chat, completions, stream       yes              yes              yes
+thoughts and tool calls parsed  yes              yes              no, they stay in the text
+messages, responses, tokenize   yes              yes              no
+embeddings                      any model        any model        embedding models
+rerank, draft models            yes              yes              no
+`device` (choice of GPUs)       yes              no               no
+ends on SIGTERM                 after streams    at once          after streams
+
+`tests/fleet/test_runtime_contract.py` shows it with the real programs. llama-server is preferred when it is found,
+since it has the GPU build of this machine; xllamacpp needs nothing but pip. Builds of llama-server differ in their
+flags, so a launch is written for a `Build`, whose `--help` has been read.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 It loads the model before it listens, so uvicorn's announcement says that it is ready. Its settings have names of their
 own, and it also reads each of them from the environment (`HOST`, `MODEL`, `SEED` …), which a child of ours therefore
-does not inherit. It works on one request at a time.
+does not inherit. It works on one request at a time, and has no way to choose a pooling: of a chat model it would
+return a vector for each token.
 
 Three of its defaults are traps and always overridden: `interrupt_requests` ends a stream when another request comes in;
 `logits_all` keeps the logits of the whole context, gigabytes with a large vocabulary; `use_mlock` pins the file in
@@ -16,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from llamarunner.catalog import ModelEntry
+from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.errors import ModelFailed
 from llamarunner.fleet.launch import Launch, Task
@@ -66,8 +67,8 @@ WITHOUT_EFFECT = frozenset({"parallel", "kv_unified", "cache_ram", "cache_reuse"
 
 def describe(entry: ModelEntry, settings: ModelSettings, task: Task, api_key: str, build: Build) -> Launch:
     """Describe how llama-cpp-python serves the model; raises ModelFailed if it lacks what settings or task need."""
-    if task is Task.RERANK:
-        raise ModelFailed("The runtime llama-cpp-python cannot rerank; choose another for it.", retry_after=None)
+    if task is Task.RERANK or (task is Task.EMBED and Capability.EMBEDDING not in entry.capabilities):
+        raise ModelFailed(f"The runtime {build.kind} cannot {task} with this model; choose another.", retry_after=None)
     options = [*_fixed(entry, task), *_defaults(entry, settings, task), *_wanted(settings, task, build)]
     argv, warnings = arguments(options, build)
     ignored = [name for name in sorted(WITHOUT_EFFECT) if getattr(settings, name) is not None]

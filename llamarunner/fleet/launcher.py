@@ -1,0 +1,46 @@
+"""A model and a task → `Launch`, by the owner's settings and with the runtimes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+
+from llamarunner.catalog import ModelEntry
+from llamarunner.config import Settings
+from llamarunner.fleet import runtimes
+from llamarunner.fleet.binaries import Binaries
+from llamarunner.fleet.launch import Launch, Task
+
+log = logging.getLogger("llamarunner.fleet")
+
+
+class Launcher:
+    """Call it to get a launch with a fresh secret; the first call may block while a runtime is asked what it can."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Look for the runtimes. Raises ConfigError if `runtime.binary` is no program."""
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take over new settings for the launches to come. Raises ConfigError, and then keeps the old ones."""
+        self._machine = Binaries(settings.runtime, os.environ)
+        self._settings = settings
+
+    def __call__(self, entry: ModelEntry, task: Task) -> Launch:
+        """Raises ModelFailed if no runtime is here, or the one chosen cannot do what the settings ask."""
+        model = self._settings.for_model(entry.id)
+        kind, _ = self.choose(model.runtime)
+        build = self._machine.build(kind)
+        launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), build)
+        for warning in launch.warnings:
+            log.warning("%s: %s", entry.id, warning)
+        return launch
+
+    def choose(self, kind: str | None = None) -> tuple[str, str]:
+        """The kind of runtime that will run models, and why; `kind` overrides what the settings say for all."""
+        return runtimes.choose(kind or self._settings.runtime.kind, self._machine.kinds)
+
+    def version(self) -> str:
+        """The version of the runtime that will run models; blocks for the first answer. Raises ModelFailed."""
+        return self._machine.build(self.choose()[0]).version
