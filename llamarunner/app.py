@@ -16,14 +16,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 
 from llamarunner import __version__
 from llamarunner.catalog import Catalog
-from llamarunner.config import Door, Settings
-from llamarunner.errors import LlamaRunnerError
+from llamarunner.config import Door, Loaded, Settings, load
+from llamarunner.errors import ConfigError, LlamaRunnerError
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Endpoint
 from llamarunner.fleet.launcher import Launcher
@@ -37,6 +38,7 @@ log = logging.getLogger("llamarunner")
 T = TypeVar("T")
 
 PROBE_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
+FOLLOW_SECONDS = 1.0
 LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -64,13 +66,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-async def serve(settings: Settings, announce: Callable[[Running], None]) -> int:
+async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises PortTaken before anything is started."""
+    stamp = _stamp(loaded.source) if loaded.source else None
     with _signals() as signals:
-        async with running(settings) as house:
+        async with running(loaded.settings) as house:
             announce(house)
             async with asyncio.TaskGroup() as group:
-                work = house.services.catalog.watch(), _preload(house.services), _ask_runtime(house.launcher)
+                work = [house.services.catalog.watch(), _preload(house.services), _ask_runtime(house.launcher)]
+                work += [_follow(house, loaded.source, stamp)] if loaded.source else []
                 chores = [group.create_task(chore) for chore in work]
                 await signals.get()
                 log.info("stopping; once more skips the wait")
@@ -80,6 +84,27 @@ async def serve(settings: Settings, announce: Callable[[Running], None]) -> int:
                 for chore in chores:
                     chore.cancel()
     return 0
+
+
+async def reload(house: Running, source: Path) -> None:
+    """Take over the settings file as it is now. A wrong one is reported, and the old settings stay whole.
+
+    Requests under way go on. Models whose settings changed are unloaded once their callers are done. What cannot change
+    while the server runs, the doors' addresses, is reported.
+    """
+    before = house.services.settings
+    try:
+        settings = (await asyncio.to_thread(load, source)).settings
+        house.launcher.configure(settings)
+    except ConfigError as error:
+        log.error("the changed settings are wrong, the old ones stay:\n%s", error.message)
+        return
+    house.services.configure(settings)
+    house.services.supervisor.configure(settings)
+    await asyncio.to_thread(house.services.catalog.configure, settings)
+    if _addresses(before) != _addresses(settings):
+        log.warning("the doors' addresses changed in the settings; they take effect at the next start")
+    log.info("the changed settings are in force")
 
 
 @asynccontextmanager
@@ -130,6 +155,30 @@ def _bound(door: Door) -> Iterator[list[socket.socket]]:
     finally:
         for sock in sockets:
             sock.close()
+
+
+async def _follow(house: Running, source: Path, seen: object) -> None:
+    """Reload the settings when their file is no longer the one `seen`. A look a second also sees what systems hide:
+    network folders, files behind links, a change in the moment before.
+    """
+    while True:
+        if (now := _stamp(source)) != seen:
+            seen = now
+            await reload(house, source)
+        await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def _stamp(file: Path) -> object:
+    """What differs when a file was changed; None while it is not there."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _addresses(settings: Settings) -> list[tuple[str, str, int]]:
+    return [(name, door.host, door.port) for name, door in settings.proxies.doors()]
 
 
 async def _preload(services: Services) -> None:

@@ -54,7 +54,7 @@ def serve(
     from llamarunner import app
 
     log_to_stderr(verbose)
-    raise SystemExit(app.run(app.serve(loaded.settings, lambda house: greet(house, loaded))))
+    raise SystemExit(app.run(app.serve(loaded, lambda house: greet(house, loaded))))
 
 
 @cli.command()

@@ -68,6 +68,11 @@ class Catalog:
             self._snapshot = Snapshot(self._settings.catalog, scan(self._settings, self._places, self._readings))
             return self._snapshot.visible
 
+    def configure(self, settings: Settings) -> tuple[ModelEntry, ...]:
+        """Take over new settings, and scan; new folders are watched within a minute."""
+        self._settings = settings
+        return self.scan()
+
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
         """The models to show, sorted by id; demo models step back once the person has a model of their own."""

@@ -17,12 +17,10 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
-from llamarunner.config import Door
 from llamarunner.dialects.anthropic import ANTHROPIC
 from llamarunner.dialects.openai import OPENAI
 from llamarunner.dialects.wire import Dialect
@@ -37,7 +35,6 @@ from llamarunner.errors import (
     ShuttingDown,
     UnsupportedMedia,
 )
-from llamarunner.server.admission import Admission
 from llamarunner.server.drain import STOPPING
 from llamarunner.server.services import REQUEST_ID, VIEW
 
@@ -68,50 +65,37 @@ async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
             access.info("%s %s %s %s %d %.1f ms", *line)
 
 
-def admit(door: Door) -> Middleware:
-    """Make the middleware that lets requests in by one door's rules."""
-    rules = Admission(door)
-
-    @web.middleware
-    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-        headers = request.headers
-        check_hygiene(request)
-        host = headers.get("Host", "")
-        rules.check_host(host)
-        origin = headers.get("Origin")
-        if origin is not None:
-            rules.check_origin(origin, host)
-            if (
-                request.method == "OPTIONS"
-                and "Access-Control-Request-Method" in headers
-                and rules.allows_origin(origin)
-            ):
-                return _preflight(request)
-        if request.path not in OPEN_PATHS:
-            rules.check_key(headers)
-            if request.method == "POST" and request.app[VIEW].services.drain.active:
-                raise ShuttingDown(STOPPING, retry_after=5)
-        return await handler(request)
-
-    return let_in
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let requests in by the door's rules."""
+    view = request.app[VIEW]
+    rules, headers = view.rules, request.headers
+    check_hygiene(request)
+    host = headers.get("Host", "")
+    rules.check_host(host)
+    origin = headers.get("Origin")
+    if origin is not None:
+        rules.check_origin(origin, host)
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in headers and rules.allows_origin(origin):
+            return _preflight(request)
+    if request.path not in OPEN_PATHS:
+        rules.check_key(headers)
+        if request.method == "POST" and view.services.drain.active:
+            raise ShuttingDown(STOPPING, retry_after=5)
+    return await handler(request)
 
 
-def stamp(door: Door) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Make the signal handler that puts on every answer what all answers carry."""
-    rules = Admission(door)
-
-    async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
-        headers = response.headers
-        headers["X-Request-ID"] = request[REQUEST_ID]
-        headers["Server"] = "LlamaRunner"
-        origin = request.headers.get("Origin")
-        if origin is not None and rules.allows_origin(origin):
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
-        if door.cors_origins:
-            headers["Vary"] = "Origin"
-
-    return on_prepare
+async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on every answer what all answers carry."""
+    view, headers = request.app[VIEW], response.headers
+    headers["X-Request-ID"] = request[REQUEST_ID]
+    headers["Server"] = "LlamaRunner"
+    origin = request.headers.get("Origin")
+    if origin is not None and view.rules.allows_origin(origin):
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+    if view.door.cors_origins:
+        headers["Vary"] = "Origin"
 
 
 def check_hygiene(request: web.Request) -> None:

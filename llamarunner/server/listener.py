@@ -29,9 +29,9 @@ SHUTDOWN_SECONDS = 2  # aiohttp spends it twice
 
 def build(door: Door, name: str, services: Services) -> web.Application:
     """Make the application of one door; `name` is `ollama` or `lmstudio`."""
-    app = web.Application(middlewares=[guards.record, guards.admit(door)])
+    app = web.Application(middlewares=[guards.record, guards.admit])
     app[VIEW] = View(name, door, services)
-    app.on_response_prepare.append(guards.stamp(door))
+    app.on_response_prepare.append(guards.stamp)
     for (method, path), handler in _routes(name).items():
         app.router.add_route(method, path, handler, expect_handler=_no_promise)
     app.router.add_route("*", "/{path:.*}", _unrouted, expect_handler=_no_promise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import aiohttp
@@ -14,12 +14,13 @@ from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import Door, Settings
 from llamarunner.errors import ModelNotFound
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.server.admission import Admission
 from llamarunner.server.drain import Drain
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
-    """The house as the handlers see it; one object, shared by all doors."""
+    """The house as the handlers see it; one object, shared by all doors. Only `configure` changes it."""
 
     settings: Settings
     catalog: Catalog
@@ -28,20 +29,32 @@ class Services:
     drain: Drain
     version: str
     started_at: float  # time.monotonic() when the server started
+    views: list[View] = field(default_factory=list)
 
     @property
     def uptime(self) -> int:
         """Whole seconds since the start."""
         return int(time.monotonic() - self.started_at)
 
+    def configure(self, settings: Settings) -> None:
+        """Take over new settings, for the requests to come."""
+        self.settings = settings
+        for view in self.views:
+            view.configure(getattr(settings.proxies, view.name))
 
-@dataclass(frozen=True, slots=True)
+
 class View:
-    """One door, and the part of the catalog that it shows."""
+    """One door: its settings, its rules, and the part of the catalog that it shows."""
 
-    name: str
-    door: Door
-    services: Services
+    def __init__(self, name: str, door: Door, services: Services) -> None:
+        self.name = name
+        self.services = services
+        services.views.append(self)
+        self.configure(door)
+
+    def configure(self, door: Door) -> None:
+        self.door = door
+        self.rules = Admission(door)
 
     def shows(self, entry: ModelEntry) -> bool:
         model_id = entry.id.casefold()

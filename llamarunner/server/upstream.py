@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +22,6 @@ from llamarunner.fleet.supervisor import Lease, Supervisor
 from llamarunner.server.watch import Phase, Watch
 
 BUFFER = 2**16  # per stream; what a client does not read must stay in the model, not in our memory
-RECEIVE_BUFFER = 2**14
-SEGMENT = 2**13
 CONNECT_SECONDS = 2
 MAX_ERROR_BODY = 2**16
 BROKEN_OFF = (aiohttp.ClientError, RuntimeError)  # the latter for a read just after the connection was lost
@@ -174,13 +171,8 @@ def _sentence(entry: ModelEntry, cause: str) -> str:
 
 
 def _small_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Open a socket that makes both kernels keep little, so that back-pressure reaches the model.
-
-    On loopback a segment has 64 KB, and the sender's kernel keeps a multiple of that; smaller ones tame it (F-21).
-    """
+    """Open a socket whose receive buffer stays small, so that back-pressure reaches the model."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    if sys.platform == "linux":
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     return made

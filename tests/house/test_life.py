@@ -206,3 +206,75 @@ async def test_interrupt_ends_the_server_like_a_termination(tmp_path: Path) -> N
     house = await start(tmp_path, {})
     house.process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(house.process.wait(), 10) == 0
+
+
+async def test_f49_changed_settings_are_taken_over_under_load_and_wrong_ones_refused_whole(
+    tmp_path: Path, fake_llama: Path
+) -> None:
+    """Ten changes, each second one broken, under constant load: no request fails, no child restarts."""
+    settings = with_fakes(tmp_path, fake_llama, {"a": []})
+    house = await start(tmp_path, settings)
+    file = tmp_path / "settings.json"
+    good = json.loads(file.read_text())
+    statuses: list[int] = []
+
+    async def client(http: aiohttp.ClientSession) -> None:
+        while True:
+            async with http.post(f"{house.url}/v1/chat/completions", json={**CHAT, "fake": {"tokens": 1}}) as response:
+                statuses.append(response.status)
+
+    async with aiohttp.ClientSession() as http:
+        load = [asyncio.create_task(client(http)) for _ in range(4)]  # noqa: TID251 - cancelled below
+        for number in range(5):
+            good["catalog"]["aliases"] = {f"alias-{number}": "a"}
+            await replace(file, json.dumps(good))
+            await until_known(http, house, f"alias-{number}")
+            await replace(file, '{"proxies": {"olama": {}}}' if number % 2 else "{")
+            await eventually(lambda count=number + 1: house.log().count("the old ones stay") >= count)
+            await until_known(http, house, f"alias-{number}")
+        for task in load:
+            task.cancel()
+        await asyncio.gather(*load, return_exceptions=True)
+    assert set(statuses) == {200}
+    assert len(house.journal("a").facts("start")) == 1
+    house.process.terminate()
+    assert await house.process.wait() == 0
+
+
+async def test_model_whose_settings_changed_is_started_anew_and_keys_change_at_once(
+    tmp_path: Path, fake_llama: Path
+) -> None:
+    house = await start(tmp_path, with_fakes(tmp_path, fake_llama, {"a": []}))
+    file = tmp_path / "settings.json"
+    changed = json.loads(file.read_text())
+    changed["models"]["a"]["ctx_size"] = 512
+    changed["proxies"]["lmstudio"]["api_keys"] = ["new-key"]
+    async with aiohttp.ClientSession() as http:
+        await stream(http, house.url)
+        await replace(file, json.dumps(changed))
+        await eventually(lambda: "the changed settings are in force" in house.log())
+        async with http.post(f"{house.url}/v1/chat/completions", json=CHAT) as response:
+            assert response.status == 401
+        headers = {"Authorization": "Bearer new-key"}
+        async with http.post(f"{house.url}/v1/chat/completions", json=CHAT, headers=headers) as response:
+            assert response.status == 200
+    sizes = [fact["argv"][fact["argv"].index("--ctx-size") + 1] for fact in house.journal("a").facts("start")]
+    assert sizes == ["2048", "512"]
+    house.process.terminate()
+    assert await house.process.wait() == 0
+
+
+async def replace(file: Path, text: str) -> None:
+    """Change a file as editors do, whole."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
+
+
+async def until_known(http: aiohttp.ClientSession, house: House, name: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            async with http.get(f"{house.url}/v1/models/{name}") as response:
+                if response.status == 200:
+                    return
+            await asyncio.sleep(0.02)

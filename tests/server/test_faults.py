@@ -252,16 +252,16 @@ async def test_f20_a_hang_up_in_the_upload_troubles_no_model(tmp_path: Path) -> 
 
 
 async def test_f21_f25_a_client_that_never_reads_is_dropped_and_pulls_little(tmp_path: Path) -> None:
-    readers, tokens = 2, 30_000  # some 4 MB for each, if somebody took it
-    async with open_house(tmp_path, server={"write_stall_seconds": 1.5}) as house, contextlib.AsyncExitStack() as stack:
+    readers, tokens = 4, 100_000  # 13 MB for each, if somebody took it
+    async with open_house(tmp_path, server={"write_stall_seconds": 0.5}) as house, contextlib.AsyncExitStack() as stack:
         for _ in range(readers):
             await stack.enter_async_context(
                 talking(house, {"stream": True, "fake": {"tokens": tokens}}, receive_buffer=4096)
             )
         await house.wait_for("hangup", readers, seconds=30)
-        assert house.leases() == 0
+        await house.until(lambda: house.leases() == 0)
         pulled = len(house.journal("token")) * 130 / readers  # a token has about 130 bytes on the wire
-        assert pulled < 1.5 * 2**20
+        assert pulled < 5 * 2**20  # of which 4 MB are what the kernel keeps for the child
         assert house.journal("end") == []
 
 
