@@ -1,7 +1,7 @@
 """The wiring: builds each object once, opens in order, closes in reverse.
 
-Enter: doors' sockets → client session → catalog → supervisor → doors → preload → wait for the stop signal.
-Leave: the doors drain and close → the supervisor ends every child → the session closes.
+Enter: doors' sockets → client → catalog → supervisor → doors → preload → wait for the stop signal.
+Leave: the doors drain and close → the supervisor ends every child → the client closes.
 A second signal skips the waits. A port already taken fails before anything is started.
 """
 
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
-
 from llamarunner import __version__
 from llamarunner.catalog import Catalog
 from llamarunner.config import Door, Loaded, Settings, load
 from llamarunner.errors import ConfigError, LlamaRunnerError
 from llamarunner.events import Bus
+from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
 from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
-from llamarunner.server import listener, upstream
+from llamarunner.server import listener
+from llamarunner.server.client import BrokenOff, CannotConnect, Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.services import Services
 
@@ -37,7 +37,7 @@ log = logging.getLogger("llamarunner")
 
 T = TypeVar("T")
 
-PROBE_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
+PROBE_SECONDS = 1.0
 FOLLOW_SECONDS = 1.0
 LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -112,28 +112,28 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Open everything in order; leaving closes it in reverse."""
     async with AsyncExitStack() as stack:
         sockets = {name: stack.enter_context(_bound(door)) for name, door in settings.proxies.doors()}
-        session = await stack.enter_async_context(upstream.client_session())
+        client = await stack.enter_async_context(Client())
         catalog = Catalog(settings)
         await asyncio.to_thread(catalog.scan)
         launcher = Launcher(settings)
-        supervisor = Supervisor(settings, launcher, prober(session), Bus())
+        supervisor = Supervisor(settings, launcher, prober(client), Bus())
         await stack.enter_async_context(supervisor)
-        services = Services(settings, catalog, supervisor, lambda: session, Drain(), __version__, time.monotonic())
+        services = Services(settings, catalog, supervisor, client, Drain(), __version__, time.monotonic())
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
         yield Running(services, launcher, urls)
 
 
-def prober(session: aiohttp.ClientSession) -> Callable[[Endpoint, str], Coroutine[Any, Any, bool]]:
+def prober(client: Client) -> Probe:
     """Make the function that asks a child whether it answers 200 on a path; it takes at most a second."""
 
     async def probe(endpoint: Endpoint, path: str) -> bool:
-        headers = {"Authorization": f"Bearer {endpoint.api_key}"}
         try:
-            async with session.get(endpoint.url + path, headers=headers, timeout=PROBE_TIMEOUT) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(PROBE_SECONDS), await client.request("GET", endpoint, path) as exchange:
+                await exchange.whole()
+                return exchange.status == 200
+        except (CannotConnect, BrokenOff, TimeoutError):
             return False
 
     return probe

@@ -22,7 +22,7 @@ from llamarunner.config import Settings, bundled
 from llamarunner.events import Bus, Event, Subscription
 from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
-from llamarunner.server import upstream
+from llamarunner.server.client import Client
 
 PROGRAMS = Path(__file__).parent / "programs"
 DEMO_CHAT = bundled("models") / "demo-chat.gguf"
@@ -121,9 +121,9 @@ def make_fleet(tmp_path: Path, fake_llama: Path) -> MakeFleet:
         catalog = Catalog(settings)
         catalog.scan()
         bus = Bus()
-        async with upstream.client_session() as session:
+        async with Client() as client:
             with bus.subscribe() as news:
-                async with Supervisor(settings, Launcher(settings), app.prober(session), bus) as supervisor:
+                async with Supervisor(settings, Launcher(settings), app.prober(client), bus) as supervisor:
                     yield Fleet(supervisor, catalog, folder, news)
 
     return make

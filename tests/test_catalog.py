@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.programs.write_gguf import write_model
-from tests.test_catalog_discover import machine, ollama_model, touch
 
 from llamarunner.catalog import Catalog, Places, Source
 from llamarunner.config import Settings
 from llamarunner.errors import ModelNotFound
+from tests.programs.write_gguf import write_model
+from tests.test_catalog_discover import machine, ollama_model, touch
 
 MODELS = "bartowski/Qwen2.5-7B-Instruct-GGUF"
 

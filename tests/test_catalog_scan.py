@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.programs.write_gguf import write_embedding_model, write_gguf, write_model, write_projector
-from tests.test_catalog_discover import machine, ollama_model, touch
 
 from llamarunner.catalog import Capability, Catalog, ModelEntry, Source
 from llamarunner.config import Settings
+from tests.programs.write_gguf import write_embedding_model, write_gguf, write_model, write_projector
+from tests.test_catalog_discover import machine, ollama_model, touch
 
 
 def scan(root: Path, *folders: Path, **settings: Any) -> dict[str, ModelEntry]:

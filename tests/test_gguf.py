@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.programs.write_gguf import write_embedding_model, write_gguf, write_model
 
 from llamarunner.gguf import GGUFError, Header, HeaderIncomplete, parse
+from tests.programs.write_gguf import write_embedding_model, write_gguf, write_model
 
 DEMO = Path(__file__).parent.parent / "models" / "demo-chat.gguf"
 DEMO_BYTES = DEMO.read_bytes()

@@ -29,8 +29,9 @@ from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import Settings
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet.child import Child
-from llamarunner.fleet.launch import Task
+from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.launcher import Launcher
+from llamarunner.server.client import Client
 
 ROUNDS = 5
 STARTS = 7
@@ -133,17 +134,17 @@ async def _compare(arms: Arms, scenario: Scenario, rounds: int, progress: Callab
 
 @asynccontextmanager
 async def _arms(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arms]:
-    async with session() as http, _child(settings, entry, http) as straight, _server(settings, entry) as (door, server):
+    launch = Launcher(settings)(entry, Task.GENERATE)
+    async with session() as http, _child(launch, entry.id) as straight, _server(settings, entry) as (door, server):
         yield Arms(http, straight, door, server)
 
 
 @asynccontextmanager
-async def _child(settings: Settings, entry: ModelEntry, http: aiohttp.ClientSession) -> AsyncIterator[Target]:
+async def _child(launch: Launch, model: str) -> AsyncIterator[Target]:
     """A child started by hand, as the server would start it."""
-    launch = Launcher(settings)(entry, Task.GENERATE)
-    async with await Child.spawn(launch, grace=5, marker={}) as child:
-        endpoint = await child.ready(app.prober(http), stall=300, limit=600)
-        yield Target(endpoint.url, {"Authorization": f"Bearer {endpoint.api_key}"}, entry.id)
+    async with Client() as client, await Child.spawn(launch, grace=5, marker={}) as child:
+        endpoint = await child.ready(app.prober(client), stall=300, limit=600)
+        yield Target(endpoint.url, {"Authorization": f"Bearer {endpoint.api_key}"}, model)
 
 
 @asynccontextmanager
@@ -177,11 +178,12 @@ async def _door_url(server: asyncio.subprocess.Process) -> str:
 async def _starts(settings: Settings, entry: ModelEntry) -> dict[str, float]:
     """Median time from nothing to the first token: a child by hand, and the same through a door, in milliseconds."""
     by_hand, through_door = [], []
+    launch = Launcher(settings)(entry, Task.GENERATE)
     async with app.running(settings) as house, session() as http:
         door = Target(house.urls["lmstudio"], {}, entry.id)
         for _ in range(STARTS):
             began = time.perf_counter()
-            async with _child(settings, entry, http) as straight:
+            async with _child(launch, entry.id) as straight:
                 await first_token(http, straight)
                 by_hand.append(time.perf_counter() - began)
             began = time.perf_counter()

@@ -18,8 +18,9 @@ from aiohttp import HttpVersion11, web
 
 from llamarunner.dialects.wire import COMMENT, Dialect
 from llamarunner.errors import LlamaRunnerError, RequestTimeout, ShuttingDown
+from llamarunner.server.client import BUFFER
 from llamarunner.server.services import REQUEST_ID, VIEW, Services
-from llamarunner.server.upstream import BUFFER, Answer, Call, ask
+from llamarunner.server.upstream import Answer, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
 
 BLANK_LINE = (b"\n\n", b"\r\n\r\n")
@@ -40,7 +41,7 @@ async def _buffered(request: web.Request, call: Call, services: Services) -> web
     watch = Watch(Patience.of(services.settings.server, pulse=False))
     with services.drain.counting(watch):
         async with watch, AsyncExitStack() as stack:
-            answer = await ask(stack, services.supervisor, services.session(), call, watch)
+            answer = await ask(stack, services.supervisor, services.client, call, watch)
             body = await answer.whole()
         headers = {"Content-Type": answer.content_type}
         if len(body) <= BUFFER:
@@ -98,7 +99,7 @@ class _Stream:
         watch = Watch(Patience.of(services.settings.server, pulse=True), self._pulse)
         with services.drain.counting(watch):
             async with watch, AsyncExitStack() as stack:
-                answer = await ask(stack, services.supervisor, services.session(), self._call, watch)
+                answer = await ask(stack, services.supervisor, services.client, self._call, watch)
                 await self._pump(answer, watch)
 
     async def _pump(self, answer: Answer, watch: Watch) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-import aiohttp
 from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
@@ -15,6 +13,7 @@ from llamarunner.config import Door, Settings
 from llamarunner.errors import ModelNotFound
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.admission import Admission
+from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
 
 
@@ -25,7 +24,7 @@ class Services:
     settings: Settings
     catalog: Catalog
     supervisor: Supervisor
-    session: Callable[[], aiohttp.ClientSession]  # for requests to models' processes; see `upstream.client_session`
+    client: Client  # for requests to models' processes
     drain: Drain
     version: str
     started_at: float  # time.monotonic() when the server started

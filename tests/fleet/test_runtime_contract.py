@@ -27,7 +27,7 @@ from llamarunner.fleet.binaries import PYTHON, Binaries, ask
 from llamarunner.fleet.child import Child, LoadFailed
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.runtimes import Build, describe, environment
-from llamarunner.server import upstream
+from llamarunner.server.client import Client
 from tests.conftest import alive, on_ci
 
 MODEL = ModelEntry("demo/chat", bundled("models") / "demo-chat.gguf", architecture="llama", context_length=2048)
@@ -78,9 +78,11 @@ async def running(
     kind: str, task: Task = Task.GENERATE, model: ModelEntry = MODEL, **settings: Any
 ) -> AsyncIterator[Server]:
     launch = describe(model, ModelSettings.model_validate(settings), task, "the-key", find(kind))
-    async with upstream.client_session() as session, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
-        endpoint = await child.ready(app.prober(session), 30, 60)
-        yield Server(child, session, endpoint.url, endpoint.api_key)
+    async with Client() as client, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
+        endpoint = await child.ready(app.prober(client), 30, 60)
+        connector = aiohttp.TCPConnector(force_close=True)  # a kept connection may be lost to the child's time-out
+        async with aiohttp.ClientSession(connector=connector) as session:
+            yield Server(child, session, endpoint.url, endpoint.api_key)
 
 
 def embedding_model(path: Path) -> ModelEntry:
@@ -149,9 +151,9 @@ async def test_a_broken_file_ends_it_with_a_cause(kind: str, tmp_path: Path) -> 
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(MODEL.path.read_bytes()[:5000])
     launch = describe(ModelEntry("broken", broken), ModelSettings(), Task.GENERATE, "the-key", find(kind))
-    async with upstream.client_session() as session, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
+    async with Client() as client, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
         with pytest.raises(LoadFailed, match="exit code 1"):
-            await child.ready(app.prober(session), 30, 60)
+            await child.ready(app.prober(client), 30, 60)
 
 
 @every_runtime

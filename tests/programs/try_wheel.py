@@ -1,4 +1,4 @@
-"""Use an installed LlamaRunner as a stranger would: serve with no models of one's own, list, chat. Standard library only."""
+"""Use an installed LlamaRunner as a stranger would, with the standard library only: serve and chat."""
 
 from __future__ import annotations
 

@@ -16,12 +16,14 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import CatalogSettings, Discover, Door, ServerSettings, Settings, SupervisorSettings
 from llamarunner.events import Bus
-from llamarunner.fleet.launch import Endpoint, Launch, Task
+from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.supervisor import Supervisor
-from llamarunner.server import listener, upstream
+from llamarunner.server import listener
+from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.services import Services
 
@@ -138,15 +140,5 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
         argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:])
         return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
-    async with upstream.client_session() as session:
-
-        async def probe(endpoint: Endpoint, path: str) -> bool:
-            timeout = aiohttp.ClientTimeout(total=1)
-            try:
-                async with session.get(endpoint.url + path, timeout=timeout) as response:
-                    return response.status == 200
-            except (aiohttp.ClientError, TimeoutError):
-                return False
-
-        async with Supervisor(settings, describe, probe, Bus()) as supervisor:
-            yield Services(settings, catalog, supervisor, lambda: session, Drain(), "1.2.3", time.monotonic())
+    async with Client() as client, Supervisor(settings, describe, app.prober(client), Bus()) as supervisor:
+        yield Services(settings, catalog, supervisor, client, Drain(), "1.2.3", time.monotonic())
