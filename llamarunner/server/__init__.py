@@ -9,6 +9,7 @@
 * `resolve`    which model a request means.
 * `relay`      the only copier: bytes from a model to a client.
 * `upstream`   its far side: one request to a model's process, and what can go wrong there.
+* `client`     the HTTP client under it, which is on the way of every token; `http1` reads the responses, pure.
 * `watch`      its clock: one timer for each exchange, which ends what has fallen silent.
 * `drain`      the exchanges under way, and their end when the server stops.
 * `…_api`      the handlers, one file for each language.
