@@ -16,14 +16,10 @@ import asyncio
 import contextlib
 import logging
 import random
-import secrets
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from os import getpid
-from pathlib import Path
 from typing import Self
 
 from llamarunner.catalog import ModelEntry
@@ -32,6 +28,7 @@ from llamarunner.errors import LlamaRunnerError, ServiceUnavailable
 from llamarunner.events import Bus, ModelFailed, ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet import memory
 from llamarunner.fleet.child import Child, LoadFailed, Probe
+from llamarunner.fleet.keeping import Keeping
 from llamarunner.fleet.launch import Endpoint, Launch, Task
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import (
@@ -53,7 +50,7 @@ log = logging.getLogger("llamarunner.fleet")
 
 AUTOPSY_SECONDS = 0.5
 SUSPECT_PROBES = 2
-KEEPER_PAUSE_SECONDS = 1.0
+SUSPECT_PATH = "/v1/models"  # every runtime has it
 
 Describe = Callable[[ModelEntry, Task], Launch]
 
@@ -130,11 +127,11 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
-        self._marker = {"LLAMARUNNER_SERVER": f"{getpid()}:{secrets.token_hex(8)}"}
+        self._keeping = Keeping()
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._keeper = self._group.create_task(self._keep())
+        self._keeper = self._group.create_task(self._keeping.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -286,7 +283,7 @@ class Supervisor:
         entry = instance.entry
         try:
             launch = await asyncio.to_thread(self._describe, entry, instance.task)
-            async with await Child.spawn(launch, self._rules.stop_grace_seconds, self._marker) as child:
+            async with await Child.spawn(launch, self._rules.stop_grace_seconds, self._keeping.marker) as child:
                 instance.child = child
                 limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)
                 instance.endpoint = await child.ready(self._probe, *limits)
@@ -329,28 +326,10 @@ class Supervisor:
         assert instance.child is not None
         assert instance.endpoint is not None
         for _ in range(SUSPECT_PROBES):
-            if instance.gone.is_set() or await self._probe(instance.endpoint, "/health"):
+            if instance.gone.is_set() or await self._probe(instance.endpoint, SUSPECT_PATH):
                 instance.suspected = False
                 return
         instance.child.kill(Death("its process stopped answering"))
-
-    # ── the keeper ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _keep(self) -> None:
-        """Run the keeper as long as we live, and bid it goodbye."""
-        program = Path(__file__).parent.parent / "workers" / "keeper.py"
-        command = (sys.executable, "-I", str(program), self._marker["LLAMARUNNER_SERVER"])
-        while True:
-            keeper = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
-            )
-            try:
-                await keeper.wait()
-            finally:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    await keeper.communicate(b"goodbye")
-            log.warning("the keeper ended unexpectedly; starting another")
-            await asyncio.sleep(KEEPER_PAUSE_SECONDS)
 
 
 def _rules(settings: Settings) -> Rules:

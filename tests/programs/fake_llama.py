@@ -139,6 +139,7 @@ class Server:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=2**31, middlewares=[self.guard])
         app.router.add_get("/health", self.health)
+        app.router.add_get("/v1/models", self.health)
         app.router.add_post("/{path:.*}", self.generate)
         return app
 
