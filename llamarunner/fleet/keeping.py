@@ -32,8 +32,9 @@ class Keeping:
             )
             try:
                 await keeper.wait()
-            finally:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            except asyncio.CancelledError:
+                with contextlib.suppress(OSError, RuntimeError):  # it may be ending by itself; uvloop has its own word
                     await keeper.communicate(b"goodbye")
+                raise
             log.warning("the keeper ended unexpectedly; starting another")
             await asyncio.sleep(PAUSE_SECONDS)

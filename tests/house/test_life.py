@@ -124,6 +124,23 @@ async def test_f41_no_child_survives_a_killed_server_and_the_next_one_serves(tmp
         await house.process.wait()
 
 
+async def test_killed_keeper_is_replaced_and_the_new_one_does_its_duty(tmp_path: Path, fake_llama: Path) -> None:
+    house = await start(tmp_path, with_fakes(tmp_path, fake_llama, {"a": ["--fake-stubborn", "--fake-offspring"]}))
+
+    def keepers() -> list[psutil.Process]:
+        running = psutil.process_iter(["cmdline", "ppid"])
+        ours = [process for process in running if process.info["ppid"] == house.process.pid]
+        return [process for process in ours if any("keeper.py" in part for part in process.info["cmdline"] or ())]
+
+    async with aiohttp.ClientSession() as http:
+        await stream(http, house.url)
+    (first,) = keepers()
+    first.kill()
+    await eventually(lambda: bool(keepers()) and keepers()[0].pid != first.pid)
+    await asyncio.sleep(0.05)
+    await kill_and_count(house)
+
+
 async def kill_and_count(house: House) -> None:
     """Kill the server; a second later none of its processes is left, whatever was just being started."""
     below = {process.pid for process in house.children()}
