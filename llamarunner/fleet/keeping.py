@@ -27,14 +27,18 @@ class Keeping:
         """Run the keeper, and another should it end, until cancelled; then bid it goodbye."""
         command = (sys.executable, "-I", str(PROGRAM), self._identity)
         while True:
-            keeper = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
-            )
             try:
-                await keeper.wait()
-            except asyncio.CancelledError:
-                with contextlib.suppress(OSError, RuntimeError):  # it may be ending by itself; uvloop has its own word
-                    await keeper.communicate(b"goodbye")
-                raise
-            log.warning("the keeper ended unexpectedly; starting another")
+                await self._run_one(command)
+                log.warning("the keeper ended unexpectedly; starting another")
+            except OSError as error:
+                log.error("the keeper cannot be started, trying again: %s", error)
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _run_one(self, command: tuple[str, ...]) -> None:
+        keeper = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
+        try:
+            await keeper.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError, RuntimeError):  # it may be ending by itself; uvloop has its own word
+                await keeper.communicate(b"goodbye")
+            raise
