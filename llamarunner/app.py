@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import signal
 import socket
+import stat
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from llamarunner import __version__
 from llamarunner.catalog import Catalog
@@ -37,9 +41,16 @@ log = logging.getLogger("llamarunner")
 
 T = TypeVar("T")
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROBE_SECONDS = 1.0
 FOLLOW_SECONDS = 1.0
 LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
+ADVICE = {
+    errno.EADDRINUSE: "Stop what uses it (another LlamaRunner, Ollama or LM Studio?) or set another port under proxies "
+    "in the settings.",
+    errno.EADDRNOTAVAIL: "No network of this machine has that address; set another host under proxies in the settings.",
+    errno.EACCES: "Ports below 1024 need more rights; set another port under proxies in the settings.",
+}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,6 +64,7 @@ class Running:
 
     services: Services
     launcher: Launcher
+    opened: Settings  # with which the doors were opened
     urls: dict[str, str]  # door → base URL
 
 
@@ -72,8 +84,9 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
     with _signals() as signals:
         async with running(loaded.settings) as house:
             announce(house)
+            _warn_of_open_doors(loaded.settings)
             async with asyncio.TaskGroup() as group:
-                work = [house.services.catalog.watch(), _preload(house.services), _ask_runtime(house.launcher)]
+                work = [_watch_models(house.services), _preload(house.services), _ask_runtime(house.launcher)]
                 work += [_follow(house, loaded.source, stamp)] if loaded.source else []
                 chores = [group.create_task(chore) for chore in work]
                 await signals.get()
@@ -86,23 +99,40 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
     return 0
 
 
+def _warn_of_open_doors(settings: Settings) -> None:
+    for name, door in settings.proxies.doors():
+        if door.host not in LOOPBACK and not door.api_keys:
+            log.warning("the %s door is open to the network on %s and asks for no API key", name, door.host)
+
+
+async def serve_and_leave(loaded: Loaded, announce: Callable[[Running], None]) -> NoReturn:
+    """Serve, and end the process: a thread that waits for a slow disk or runtime must not hold the exit up."""
+    code = await serve(loaded, announce)
+    logging.shutdown()
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
 async def reload(house: Running, source: Path) -> None:
     """Take over the settings file as it is now. A wrong one is reported, and the old settings stay whole.
 
     Requests under way go on. Models whose settings changed are unloaded once their callers are done. What cannot change
     while the server runs, the doors' addresses, is reported.
     """
-    before = house.services.settings
     try:
         settings = (await asyncio.to_thread(load, source)).settings
         house.launcher.configure(settings)
     except ConfigError as error:
         log.error("the changed settings are wrong, the old ones stay:\n%s", error.message)
         return
+    except Exception:  # a mistake of ours in reading them must not end the house
+        log.exception("the changed settings could not be read, the old ones stay")
+        return
     house.services.configure(settings)
     house.services.supervisor.configure(settings)
     await asyncio.to_thread(house.services.catalog.configure, settings)
-    if _addresses(before) != _addresses(settings):
+    if _addresses(house.opened) != _addresses(settings):
         log.warning("the doors' addresses changed in the settings; they take effect at the next start")
     log.info("the changed settings are in force")
 
@@ -122,7 +152,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
-        yield Running(services, launcher, urls)
+        yield Running(services, launcher, settings, urls)
 
 
 def prober(client: Client) -> Probe:
@@ -145,11 +175,9 @@ def _bound(door: Door) -> Iterator[list[socket.socket]]:
     try:
         sockets = listener.bind(door.host, door.port)
     except OSError as error:
+        advice = ADVICE.get(error.errno or 0, "Set another host or port under proxies in the settings.")
         reason = error.strerror or str(error)
-        raise PortTaken(
-            f"Cannot listen on {door.host}:{door.port}: {reason}. Stop what uses it (another LlamaRunner, Ollama or "
-            "LM Studio?) or set another port under proxies in the settings."
-        ) from error
+        raise PortTaken(f"Cannot listen on {door.host}:{door.port}: {reason}. {advice}") from error
     try:
         yield sockets
     finally:
@@ -164,21 +192,31 @@ async def _follow(house: Running, source: Path, seen: object) -> None:
     while True:
         if (now := _stamp(source)) != seen:
             seen = now
-            await reload(house, source)
+            if now is None:
+                log.warning("the settings file is gone; its settings stay in force")
+            else:
+                await reload(house, source)
         await asyncio.sleep(FOLLOW_SECONDS)
 
 
 def _stamp(file: Path) -> object:
-    """What differs when a file was changed; None while it is not there."""
+    """What differs when a file was changed; None while it is not there, or is no ordinary file."""
     try:
         state = file.stat()
     except OSError:
+        return None
+    if not stat.S_ISREG(state.st_mode):
         return None
     return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _addresses(settings: Settings) -> list[tuple[str, str, int]]:
     return [(name, door.host, door.port) for name, door in settings.proxies.doors()]
+
+
+async def _watch_models(services: Services) -> None:
+    """Follow the model folders, and unload what is no longer what was loaded."""
+    await services.catalog.watch(lambda: services.supervisor.reconcile(services.catalog.known))
 
 
 async def _preload(services: Services) -> None:

@@ -5,9 +5,12 @@ Exit codes: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -36,12 +39,28 @@ ConfigOption = Annotated[
 
 def main() -> None:
     """Run the command line."""
+    open_standard_streams()
     try:
         cli()
     except ConfigError as error:
         fail(f"The settings are wrong:\n{error.message}", code=2)
     except LlamaRunnerError as error:
         fail(error.message)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of no verb."""
 
 
 @cli.command()
@@ -54,7 +73,12 @@ def serve(
     from llamarunner import app
 
     log_to_stderr(verbose)
-    raise SystemExit(app.run(app.serve(loaded, lambda house: greet(house, loaded))))
+
+    def announce(house: Running) -> None:
+        with contextlib.suppress(OSError):  # nobody may be listening
+            print("\n".join(greeting(house, loaded)), flush=True)
+
+    app.run(app.serve_and_leave(loaded, announce))
 
 
 @cli.command()
@@ -71,14 +95,23 @@ def check(
         print(settings_room.schema_text(), end="")
         return
     loaded = load(config)
+    from llamarunner.catalog import Catalog
     from llamarunner.fleet.launcher import Launcher
 
     launcher = Launcher(loaded.settings)
     kind, why = launcher.choose()
+    entries = Catalog(loaded.settings).scan()
     print(json.dumps(settings_room.effective(loaded.settings), indent=2))
     print(f"\nSettings: {loaded.source or 'built-in defaults'}, valid.", file=sys.stderr)
     for path in loaded.passed_over:
         print(f"Passed over: {path}, which is not LlamaRunner's.", file=sys.stderr)
+    for folder in loaded.settings.catalog.folders:
+        if not folder.is_dir():
+            print(f"Missing: {folder}, named in catalog.folders; it is looked for again every minute.", file=sys.stderr)
+    print(f"Models: {', '.join(entry.id for entry in entries if not entry.error) or 'none'}.", file=sys.stderr)
+    for entry in entries:
+        if entry.error:
+            print(f"Unusable: {entry.id}, {entry.error}.", file=sys.stderr)
     print(f"Runtime: {kind} {launcher.version()}, because {why}.", file=sys.stderr)
 
 
@@ -89,7 +122,7 @@ def bench_proxy(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each arm.")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
 ) -> None:
-    """Chat through a door and straight to the same kind of child, turn and turn about."""
+    """Chat through a door and straight to the same kind of child, turn and turn about; takes a minute or two."""
     from rich.console import Console
 
     from llamarunner.app import run
@@ -104,10 +137,13 @@ def bench_proxy(
         json_file.write_text(json.dumps(report, indent=2) + "\n")
 
 
-@cli.command()
-def version() -> None:
-    """Print the version."""
-    print(__version__)
+def open_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed, before its number goes to a socket."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
 def load(path: Path | None) -> Loaded:
@@ -117,23 +153,31 @@ def load(path: Path | None) -> Loaded:
     return config.load(path)
 
 
-def greet(house: Running, loaded: Loaded) -> None:
+def greeting(house: Running, loaded: Loaded) -> Iterator[str]:
     """Say in a few lines where the doors are, which models were found, and what to try."""
-    services, names = house.services, {"ollama": "Ollama", "lmstudio": "LM Studio"}
-    models = [entry.id for entry in services.catalog.entries if not entry.error]
-    print(f"LlamaRunner {__version__}, settings: {loaded.source or 'built-in defaults'}")
-    for door, url in house.urls.items():
-        print(f"  {names[door]:<10} {url}")
+    names = {"ollama": "Ollama", "lmstudio": "LM Studio"}
+    models = [entry.id for entry in house.services.catalog.entries if not entry.error]
     listed = ", ".join(models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
-    print(f"  {'Models':<10} {listed}" + (f" and {len(models) - 8} more" if len(models) > 8 else ""))
-    if models and house.urls:
-        body = {"model": models[0], "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-        print(f"  {'Try':<10} curl {next(reversed(house.urls.values()))}/v1/chat/completions -d '{json.dumps(body)}'")
-    sys.stdout.flush()
+    yield f"LlamaRunner {__version__}, settings: {loaded.source or 'built-in defaults'}"
+    for door, url in house.urls.items():
+        yield f"  {names[door]:<10} {url}"
+    yield f"  {'Models':<10} {listed}" + (f" and {len(models) - 8} more" if len(models) > 8 else "")
+    if models:
+        yield f"  {'Try':<10} {example(house, models[0])}"
+
+
+def example(house: Running, model: str) -> str:
+    """A command that works as it stands, but for the key if every door asks for one."""
+    doors = {name: door for name, door in house.opened.proxies.doors() if name in house.urls}
+    name = min(reversed(doors), key=lambda name: bool(doors[name].api_keys))
+    key = "-H 'Authorization: Bearer YOUR_KEY' " if doors[name].api_keys else ""
+    body = {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    return f"curl {key}{house.urls[name]}/v1/chat/completions -d '{json.dumps(body)}'"
 
 
 def log_to_stderr(verbose: bool) -> None:
     """One line for each record; debug records of our own rooms only."""
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", level=logging.INFO)
     if verbose:
         logging.getLogger("llamarunner").setLevel(logging.DEBUG)

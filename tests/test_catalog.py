@@ -152,7 +152,7 @@ def test_readers_never_see_half_a_scan(tmp_path: Path) -> None:
 @asynccontextmanager
 async def watching(built: Catalog, rescan_seconds: float = 60.0) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(built.watch(rescan_seconds))
+        task = group.create_task(built.watch(lambda: None, rescan_seconds))
         try:
             yield
         finally:

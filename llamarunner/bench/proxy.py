@@ -142,7 +142,7 @@ async def _arms(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arms]:
 @asynccontextmanager
 async def _child(launch: Launch, model: str) -> AsyncIterator[Target]:
     """A child started by hand, as the server would start it."""
-    async with Client() as client, await Child.spawn(launch, grace=5, marker={}) as child:
+    async with Client() as client, await Child.spawn(launch, grace=5) as child:
         endpoint = await child.ready(app.prober(client), stall=300, limit=600)
         yield Target(endpoint.url, {"Authorization": f"Bearer {endpoint.api_key}"}, model)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from llamarunner.errors import ModelNotFound
 log = logging.getLogger("llamarunner.catalog")
 
 RESCAN_SECONDS = 60.0  # for what no system tells: network folders, folders that appear
+TICK_SECONDS = 1.0
+BLIND_SECONDS = 5.0  # between scans while the system tells nothing
 _DEBOUNCE_MS = 1_000  # a model that is being copied changes all the time
 _UNFINISHED = (".incomplete", ".lock", ".part", ".tmp", ".downloadInProgress")
 _LATEST = ":latest"
@@ -32,9 +35,10 @@ class Snapshot:
     """All models at one moment, and the names they answer to. Never changes."""
 
     def __init__(self, settings: CatalogSettings, entries: tuple[ModelEntry, ...] = ()) -> None:
+        self.entries = entries
         self.visible = _visible(settings, entries)
         self._aliases = {alias.casefold(): target.casefold() for alias, target in settings.aliases.items()}
-        self._ids = {entry.id.casefold(): entry for entry in entries}
+        self.ids = {entry.id.casefold(): entry for entry in entries}
         self._names: dict[str, ModelEntry] = {}
         for entry in sorted(entries, key=_preference):
             for name in entry.names:
@@ -48,7 +52,7 @@ class Snapshot:
 
     def _named(self, wanted: str) -> ModelEntry | None:
         spelled = (wanted, wanted.removesuffix(_LATEST))
-        tables = (self._ids, self._names)
+        tables = (self.ids, self._names)
         return next((entry for table in tables for name in spelled if (entry := table.get(name))), None)
 
 
@@ -65,7 +69,9 @@ class Catalog:
     def scan(self) -> tuple[ModelEntry, ...]:
         """Read all places again and return the entries. Blocks for as long as the disks need; never raises."""
         with self._scanning:
+            before = self._snapshot
             self._snapshot = Snapshot(self._settings.catalog, scan(self._settings, self._places, self._readings))
+            _tell(before.entries, self._snapshot.entries)
             return self._snapshot.visible
 
     def configure(self, settings: Settings) -> tuple[ModelEntry, ...]:
@@ -85,37 +91,40 @@ class Catalog:
             return entry
         raise ModelNotFound(name, tuple(known.id for known in snapshot.visible if not known.error))
 
-    async def watch(self, rescan_seconds: float = RESCAN_SECONDS) -> None:
-        """Scan, and scan again whenever models come, change or go, until cancelled."""
+    def known(self, model_id: str) -> ModelEntry | None:
+        """Return the model of exactly this id."""
+        return self._snapshot.ids.get(model_id.casefold())
+
+    async def watch(self, changed: Callable[[], None], rescan_seconds: float = RESCAN_SECONDS) -> None:
+        """Scan, and scan again whenever models come, change or go, until cancelled; `changed` is called after each."""
         while True:
-            folders = await asyncio.to_thread(self._refresh)
+            folders = await asyncio.to_thread(self._folders)
             try:
-                await self._watch(folders, rescan_seconds)
-            except* (OSError, RuntimeError) as failed:  # a folder that just went, or no more watches to be had
-                log.warning("cannot watch the model folders, looking again later: %s", failed.exceptions[0])
-                await asyncio.sleep(rescan_seconds)
+                await self._watch(folders, changed, rescan_seconds)
+            except* (
+                OSError,
+                RuntimeError,
+            ) as failed:  # a folder that just went, a name that cannot be told, no watches
+                log.warning("cannot watch the model folders, looking now and then: %s", failed.exceptions[0])
+                await self._rescan(changed)
+                await asyncio.sleep(min(BLIND_SECONDS, rescan_seconds))
 
-    async def _watch(self, folders: dict[Path, int], rescan_seconds: float) -> None:
-        """Scan on every change in these folders; return when they are no longer the folders to watch."""
-        if not folders:
-            await asyncio.sleep(rescan_seconds)
-            return
-        changes = awatch(
-            *folders,
-            watch_filter=_matters,
-            debounce=_DEBOUNCE_MS,
-            rust_timeout=int(rescan_seconds * 1000),
-            yield_on_timeout=True,
-            ignore_permission_denied=True,
-        )
-        async with aclosing(changes):
-            async for _ in changes:
-                if await asyncio.to_thread(self._refresh) != folders:
-                    return
+    async def _watch(self, folders: dict[Path, int], changed: Callable[[], None], rescan_seconds: float) -> None:
+        """Scan at first, on every change, and now and then; return when other folders are to be watched.
 
-    def _refresh(self) -> dict[Path, int]:
-        self.scan()
-        return self._folders()
+        The first scan comes after the watch has begun, so nothing falls between the two.
+        """
+        due = 0.0
+        async for changes in _changes(folders):
+            if changes or time.monotonic() >= due:
+                await self._rescan(changed)
+                due = time.monotonic() + rescan_seconds
+            if await asyncio.to_thread(self._folders) != folders:
+                return
+
+    async def _rescan(self, changed: Callable[[], None]) -> None:
+        await asyncio.to_thread(self.scan)
+        changed()
 
     def _folders(self) -> dict[Path, int]:
         """Return the folders that exist, with their inodes: one that was made anew needs a new watch."""
@@ -127,6 +136,38 @@ class Catalog:
             except OSError:
                 continue
         return folders
+
+
+async def _changes(folders: Iterable[Path]) -> AsyncIterator[bool]:
+    """Tell each second whether something changed, and sooner when it does."""
+    if not folders:
+        while True:
+            yield False
+            await asyncio.sleep(TICK_SECONDS)
+    changes = awatch(
+        *folders,
+        watch_filter=_matters,
+        debounce=_DEBOUNCE_MS,
+        rust_timeout=int(TICK_SECONDS * 1000),
+        yield_on_timeout=True,
+        ignore_permission_denied=True,
+    )
+    async with aclosing(changes):
+        async for batch in changes:
+            yield bool(batch)
+
+
+def _tell(before: Iterable[ModelEntry], after: Iterable[ModelEntry]) -> None:
+    """Log which models came and went, and which cannot be used."""
+    known, now = ({(entry.id, entry.error): entry for entry in entries} for entries in (before, after))
+    for key in now.keys() - known.keys():
+        model, error = key
+        if error:
+            log.warning("the model %s cannot be used: %s", model, error)
+        else:
+            log.info("found the model %s", model)
+    for model in {name for name, _ in known} - {name for name, _ in now}:
+        log.info("the model %s is gone", model)
 
 
 def _visible(settings: CatalogSettings, entries: Iterable[ModelEntry]) -> tuple[ModelEntry, ...]:

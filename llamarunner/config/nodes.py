@@ -19,6 +19,8 @@ from llamarunner.config.mistakes import NodePath
 NULL, BOOL, INT, FLOAT, STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
 MAP, SEQ = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 
+MAX_DIGITS = 400
+
 
 class _CoreLoader(yaml.SafeLoader):
     """A loader with the scalar types of YAML 1.2 and without anchors."""
@@ -96,6 +98,8 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     if node.tag == BOOL:
         return text.lower() == "true"
     try:
+        if len(text) > MAX_DIGITS:
+            raise ValueError
         if node.tag == INT:
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         if node.tag == FLOAT:

@@ -20,7 +20,7 @@ ApiKey = Annotated[SecretStr, Field(min_length=1)]
 
 
 class RateLimits(Frozen):
-    """What one client may ask of a door."""
+    """What one client may ask of a door. Read and checked, and not enforced yet."""
 
     requests_per_minute: int = Field(100, ge=1, le=1_000_000, description="Requests in any 60 seconds.")
     concurrent_requests: int = Field(10, ge=1, le=100_000, description="Requests at the same time.")
@@ -49,7 +49,7 @@ class Door(Frozen):
         (), description="More names that the Host header may bear, besides localhost and IP addresses."
     )
     models: tuple[Name, ...] = Field(("*",), description="Globs of the model ids that this door shows.")
-    rate_limits: RateLimits = Field(RateLimits(), description="Limits for each client.")
+    rate_limits: RateLimits = Field(RateLimits(), description="Limits for each client; not enforced yet.")
 
 
 class OllamaDoor(Door):

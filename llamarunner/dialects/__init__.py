@@ -1,6 +1,8 @@
 """How clients speak: text in, text out, no I/O and no clock.
 
 * `strict_json`  bytes → values, refusing what JSON parsers disagree about.
+* `chat`         what every chat must have.
+* `constraints`  grammars and schemas of a size that llama.cpp survives.
 * `wire`         `Dialect`: the four sentences the relay must be able to say without knowing the language.
 * `openai`       error bodies, error events and the list of models, as OpenAI's clients expect them.
 * `anthropic`    the same for Anthropic's clients.

@@ -21,6 +21,11 @@ from llamarunner.errors import (
 )
 
 MAX_MESSAGE = 2000
+# What llama.cpp answers with status 500 although the request is at fault.
+_CLIENT_MISTAKE = re.compile(
+    r"is required|missing|unknown|failed to parse|invalid|unsupported|not supported|must be|expected|unable to", re.I
+)
+_INNARDS = re.compile(r"_M_range_check|std::|basic_string")  # words of the C++ library
 _PATH = re.compile(r"(?<![\w/:.])(?:/(?!v1/)[\w.@+ -]*[\w.@+-](?=/)){1,}/[\w.@+-]+|\b[A-Za-z]:\\[^\s'\"]+")
 
 
@@ -55,6 +60,8 @@ def refusal(status: int, body: bytes) -> LlamaRunnerError:
             return Refused(message, _extra(error))
         case _ if 400 <= status < 500:
             return Refused(message, _extra(error))
+        case _ if status >= 500 and _CLIENT_MISTAKE.search(message):
+            return Refused(message, _extra(error))
         case _ if status >= 500:
             return ServerError(message)
         case _:
@@ -84,4 +91,6 @@ def _passes(key: str, value: object, known: set[str]) -> bool:
 
 
 def _scrubbed(text: str) -> str:
+    if _INNARDS.search(text):
+        return "Invalid request: a value is out of range."
     return _PATH.sub("[path]", text)[:MAX_MESSAGE]

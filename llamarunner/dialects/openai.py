@@ -31,7 +31,7 @@ def responses_error_event(error: LlamaRunnerError, request_id: str) -> bytes:
 
 def model_object(entry: ModelEntry, status: str) -> dict[str, object]:
     """Describe one model: OpenAI's four keys, then what helps a client to choose."""
-    return {
+    told = {
         "id": entry.id,
         "object": "model",
         "created": entry.created,
@@ -44,6 +44,7 @@ def model_object(entry: ModelEntry, status: str) -> dict[str, object]:
         "parameters": entry.parameters,
         "size": entry.size,
     }
+    return told | ({"error": entry.error} if entry.error else {})
 
 
 def model_list(models: list[dict[str, object]]) -> dict[str, object]:

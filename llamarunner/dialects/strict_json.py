@@ -83,8 +83,8 @@ def _check_surrogates(value: object) -> None:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in made if keys.count(key) > 1)
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise InvalidRequest(f"The key {json.dumps(twice[:100])} appears twice in one object.", param=_printable(twice))
     return made
 

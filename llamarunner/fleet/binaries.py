@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -18,7 +19,10 @@ from pathlib import Path
 import llamarunner
 from llamarunner.config import RuntimeSettings
 from llamarunner.errors import ConfigError, ModelFailed
+from llamarunner.fleet.keeping import MARKER
 from llamarunner.fleet.runtimes import Build, environment, flags_of
+
+log = logging.getLogger("llamarunner.fleet")
 
 ASK_SECONDS = 20.0  # a build for graphics cards may have to wake them before it answers
 PYTHON = (sys.executable, "-P", "-m")  # -P: nothing is imported from the working directory
@@ -78,7 +82,7 @@ def _native(settings: RuntimeSettings, environ: Mapping[str, str]) -> str | None
         return shutil.which("llama-server", path=environ.get("PATH", os.defpath))
     if found := shutil.which(str(settings.binary)):
         return found
-    raise ConfigError((f"runtime.binary: {settings.binary} is not a program that can be run",))
+    raise ConfigError((f"$.runtime.binary: {settings.binary} is not a program that can be run",))
 
 
 def _version(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
@@ -95,7 +99,7 @@ def _output(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
     try:
         result = subprocess.run(
             command,
-            env=env,
+            env={**env, **MARKER},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,6 +107,7 @@ def _output(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
+        log.error("the runtime %s does not work: %s\n%s", kind, error, _said(error))
         raise ModelFailed(f"The runtime {kind} does not work: {_reason(error)}.", retry_after=None) from error
     return result.stdout.decode(errors="replace")
 
@@ -111,9 +116,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, subprocess.TimeoutExpired):
         return f"it did not answer to --help within {ASK_SECONDS:.0f} s"
     if isinstance(error, subprocess.CalledProcessError):
-        said = error.output.decode(errors="replace").strip().splitlines()
-        return f"it ended with exit code {error.returncode}" + (f" ({said[-1]})" if said else "")
-    return f"it cannot be started ({error})"
+        return f"it ended with exit code {error.returncode}, and the server's log has its words"
+    return f"it cannot be started ({error.strerror if isinstance(error, OSError) else 'unknown'})"
+
+
+def _said(error: Exception) -> str:
+    """The last that the program printed, for the log alone: it may name paths."""
+    said = getattr(error, "output", None) or b""
+    return "\n".join(said.decode(errors="replace").strip().splitlines()[-5:])
 
 
 def _import_path(kind: str) -> dict[str, str]:

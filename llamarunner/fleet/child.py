@@ -20,6 +20,7 @@ import psutil
 
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet import group
+from llamarunner.fleet.keeping import MARKER
 from llamarunner.fleet.launch import Endpoint, Launch
 from llamarunner.fleet.schedule import Death
 
@@ -108,8 +109,8 @@ class Child:
         self.spawned_at = time.monotonic()
 
     @classmethod
-    async def spawn(cls, launch: Launch, grace: float, marker: dict[str, str]) -> Child:
-        """Start the program. `marker` joins its environment; raises LoadFailed if it cannot be executed."""
+    async def spawn(cls, launch: Launch, grace: float) -> Child:
+        """Start the program. Raises LoadFailed if it cannot be executed."""
         log = Log(launch.announces)
         try:
             transport, _ = await asyncio.get_running_loop().subprocess_exec(
@@ -118,7 +119,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,  # apart, so that no log line cuts into the announcement
-                env={**launch.env, **marker},
+                env={**launch.env, **MARKER},
                 **group.spawn_options(),
             )
         except OSError as error:
@@ -171,7 +172,7 @@ class Child:
         killed = code is not None and code == group.KILLED
         why = next((words.format(*found.groups()) for rule, words in CAUSES if (found := rule.search(printed))), None)
         if killed and not why:
-            why = "killed by the system, which may have run out of memory"
+            why = "somebody killed it, perhaps the system for lack of memory"
         cause = f"its process ended with {how}" + (f": {why}" if why else "")
         return Death(cause, out_of_memory=killed or bool(OUT_OF_MEMORY.search(printed)))
 

@@ -17,9 +17,12 @@ CGROUPS = (
 )
 
 
-def available() -> int:
-    """Return the bytes that can be had without swapping."""
-    free = int(psutil.virtual_memory().available)
+def available() -> int | None:
+    """Return the bytes that can be had without swapping; None if the system does not tell."""
+    try:
+        free = int(psutil.virtual_memory().available)
+    except OSError:  # no file descriptor left to read it with
+        return None
     return min([free, *(left for files in CGROUPS if (left := _left(*files)) is not None)])
 
 

@@ -24,11 +24,11 @@ from typing import Self
 
 from llamarunner.catalog import ModelEntry
 from llamarunner.config import Settings
-from llamarunner.errors import LlamaRunnerError, ServiceUnavailable
+from llamarunner.errors import LlamaRunnerError, ModelNotLoaded
 from llamarunner.events import Bus, ModelFailed, ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet import memory
 from llamarunner.fleet.child import Child, LoadFailed, Probe
-from llamarunner.fleet.keeping import Keeping
+from llamarunner.fleet.keeping import keep
 from llamarunner.fleet.launch import Endpoint, Launch, Task
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import (
@@ -127,11 +127,10 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
-        self._keeping = Keeping()
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._keeper = self._group.create_task(self._keeping.run())
+        self._keeper = self._group.create_task(keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -171,6 +170,17 @@ class Supervisor:
                 self._carry_out(self._schedule.stop(name, now))
         self._carry_out(self._schedule.tick(now))
 
+    def reconcile(self, known: Callable[[str], ModelEntry | None]) -> None:
+        """Unload, once their callers are done, the models whose file is gone, or is another one by now.
+
+        `known` tells what the catalog has under an id.
+        """
+        now = time.monotonic()
+        for name, instance in list(self._instances.items()):
+            entry = known(instance.entry.id)
+            if entry is None or _file(entry) != _file(instance.entry):
+                self._carry_out(self._schedule.stop(name, now))
+
     def loaded(self) -> list[str]:
         """The ids of the models that are ready to use."""
         units = self._schedule.units
@@ -202,8 +212,7 @@ class Supervisor:
 
     async def _admit(self, lease: Lease, entry: ModelEntry, task: Task, keep: bool) -> Instance:
         if entry.error:
-            message = f"The model '{entry.id}' cannot be loaded: {entry.error}."
-            raise ServiceUnavailable(message, param="model", retry_after=None)
+            raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
         name = _unit_name(entry, task)
         self._subjects[name] = (entry, task)
         caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
@@ -283,7 +292,7 @@ class Supervisor:
         entry = instance.entry
         try:
             launch = await asyncio.to_thread(self._describe, entry, instance.task)
-            async with await Child.spawn(launch, self._rules.stop_grace_seconds, self._keeping.marker) as child:
+            async with await Child.spawn(launch, self._rules.stop_grace_seconds) as child:
                 instance.child = child
                 limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)
                 instance.endpoint = await child.ready(self._probe, *limits)
@@ -295,7 +304,7 @@ class Supervisor:
         except LoadFailed as failure:
             return failure.death
         except LlamaRunnerError as error:
-            return Death(error.message)
+            return Death(error.message.rstrip("."))
         except Exception:  # a mistake of ours must cost one model, not the house
             log.exception("%s: unexpected error", name)
             return Death("the server met an unexpected error")
@@ -305,6 +314,7 @@ class Supervisor:
         entry = instance.entry
         instance.death = None if runner.cancelled() or instance.stop_reason else runner.result()
         if instance.death is None:
+            log.info("%s is unloaded (%s)", name, instance.stop_reason or "asked")
             self._bus.publish(ModelStopped(entry.id, instance.stop_reason or "asked"))
         else:
             printed = instance.child.log.tail(20) if instance.child else []
@@ -340,6 +350,11 @@ def _rules(settings: Settings) -> Rules:
         queue_timeout=chosen.queue_timeout_seconds,
         patience=chosen.patience_seconds,
     )
+
+
+def _file(entry: ModelEntry) -> tuple[object, ...]:
+    """What changes when a model's file is replaced."""
+    return entry.path, entry.size, entry.created
 
 
 def _unit_name(entry: ModelEntry, task: Task) -> str:

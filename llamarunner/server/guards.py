@@ -44,7 +44,7 @@ log = logging.getLogger("llamarunner.server")
 CLIENT_GONE = 499  # in the log only, as nginx has it
 SPOKEN_VERSIONS = (HttpVersion11, HttpVersion10)
 CLOSING = (ShuttingDown, RequestTimeout, PayloadTooLarge)  # what is left of the request is not worth reading
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/", "/health"})  # probes: they tell nothing and change nothing
 PREFLIGHT_SECONDS = "600"
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.dialects import anthropic, openai, strict_json
+from llamarunner.dialects import anthropic, chat, constraints, openai, strict_json
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
 from llamarunner.fleet.launch import Task
@@ -24,12 +24,13 @@ class Ask:
 
     task: Task | None
     streams: bool = False
+    talks: bool = False  # its body has messages
     dialect: Dialect = openai.OPENAI
     upstream: str | None = None  # where the model's process has it, if elsewhere
 
 
 PATHS: dict[str, Ask] = {
-    "/v1/chat/completions": Ask(Task.GENERATE, streams=True),
+    "/v1/chat/completions": Ask(Task.GENERATE, streams=True, talks=True),
     "/v1/completions": Ask(Task.GENERATE, streams=True),
     "/v1/responses": Ask(Task.GENERATE, streams=True, dialect=openai.RESPONSES),
     "/v1/responses/input_tokens": Ask(Task.GENERATE),
@@ -38,7 +39,7 @@ PATHS: dict[str, Ask] = {
     "/v1/reranking": Ask(Task.RERANK, upstream="/v1/rerank"),
     "/rerank": Ask(Task.RERANK, upstream="/v1/rerank"),
     "/infill": Ask(Task.GENERATE, streams=True),
-    "/apply-template": Ask(Task.GENERATE),
+    "/apply-template": Ask(Task.GENERATE, talks=True),
     "/tokenize": Ask(None),
     "/detokenize": Ask(None),
 }
@@ -53,6 +54,9 @@ def asking(path: str, ask: Ask) -> Handler:
         raw, document = await body.read_object(request, view.services.settings.server)
         stream = ask.streams and _wants_stream(document)
         entry, task = resolve(view, document, ask.task)
+        if ask.talks:
+            chat.check_messages(document)
+        constraints.check_constraints(document)
         call = Call(entry, task, upstream_path, _named(raw, document, entry))
         return await relay.forward(request, call, ask.dialect, stream)
 
@@ -91,6 +95,8 @@ def _named(raw: bytes, document: dict[str, object], entry: ModelEntry) -> bytes:
 
 
 def _status(view: View, entry: ModelEntry) -> str:
+    if entry.error:
+        return "error"
     unit = view.services.supervisor.unit(entry, native_task(entry))
     return unit.state.value if unit else "unloaded"
 

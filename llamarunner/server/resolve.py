@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llamarunner.catalog import Capability, ModelEntry
-from llamarunner.errors import InvalidRequest, ModelNotFound, ServiceUnavailable
+from llamarunner.errors import InvalidRequest, ModelNotFound, ModelNotLoaded
 from llamarunner.fleet.launch import Task
 from llamarunner.server.services import View
 
@@ -26,9 +26,7 @@ def resolve(view: View, document: dict[str, object], task: Task | None) -> tuple
         raise InvalidRequest("'model' must be a string.", param="model")
     entry = view.find(name) if name else _only(view, task)
     if entry.error:
-        raise ServiceUnavailable(
-            f"The model '{entry.id}' cannot be used: {entry.error}.", param="model", retry_after=None
-        )
+        raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
     task = task or native_task(entry)
     if not serves(entry, task):
         raise InvalidRequest(f"The model '{entry.id}' cannot {_VERBS[task]}.", param="model")

@@ -77,7 +77,8 @@ async def _ask_once(stack: AsyncExitStack, supervisor: Supervisor, client: Clien
     watch.phase(Phase.FIRST_BYTE)
     exchange = await stack.enter_async_context(await _send(client, lease, call))
     if exchange.status != 200:
-        raise llama_cpp.refusal(exchange.status, await _read_error(exchange))
+        said = (await _read_error(exchange)).replace(str(call.entry.path.parent).encode(), b"[path]")
+        raise llama_cpp.refusal(exchange.status, said)
     return Answer(lease, exchange, call)
 
 

@@ -6,7 +6,7 @@ child, and what it spawned in turn, carries the identity in the environment vari
 is registered, nothing can be missed between fork and registration, and no stranger is ever touched: process names
 and numbers play no part.
 
-At its start it also ends the leftovers of servers that are gone, in case their keeper was killed with them.
+After a goodbye it looks once, for what the server had no more time to wait for. At its start it also ends the leftovers of servers that are gone, in case their keeper was killed with them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     sweep(lambda mark: mark != server and not _lives(mark))
-    if sys.stdin.buffer.read() == b"":
-        for _ in range(SWEEPS):  # a child may be forking while we look
-            sweep(lambda mark: mark == server)
-            time.sleep(SWEEP_INTERVAL_SECONDS)
+    goodbye = sys.stdin.buffer.read()
+    for _ in range(1 if goodbye else SWEEPS):  # without one, a child may be forking while we look
+        sweep(lambda mark: mark == server)
+        time.sleep(0 if goodbye else SWEEP_INTERVAL_SECONDS)
 
 
 def sweep(doomed) -> None:  # type: ignore[no-untyped-def]

@@ -188,3 +188,11 @@ def test_numbers_are_finite(number: float) -> None:
     else:
         with pytest.raises(InvalidRequest):
             strict_json.loads(body)
+
+
+def test_late_duplicate_among_many_keys_is_found_in_linear_time() -> None:
+    body = "{" + ",".join(f'"k{number}":0' for number in range(190_000)) + ',"z":1,"z":2}'
+    began = time.perf_counter()
+    with pytest.raises(InvalidRequest, match='"z" appears twice'):
+        strict_json.loads(body.encode())
+    assert time.perf_counter() - began < 5

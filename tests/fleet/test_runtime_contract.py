@@ -78,7 +78,7 @@ async def running(
     kind: str, task: Task = Task.GENERATE, model: ModelEntry = MODEL, **settings: Any
 ) -> AsyncIterator[Server]:
     launch = describe(model, ModelSettings.model_validate(settings), task, "the-key", find(kind))
-    async with Client() as client, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
+    async with Client() as client, await Child.spawn(launch, GRACE_SECONDS) as child:
         endpoint = await child.ready(app.prober(client), 30, 60)
         connector = aiohttp.TCPConnector(force_close=True)  # a kept connection may be lost to the child's time-out
         async with aiohttp.ClientSession(connector=connector) as session:
@@ -151,7 +151,7 @@ async def test_a_broken_file_ends_it_with_a_cause(kind: str, tmp_path: Path) -> 
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(MODEL.path.read_bytes()[:5000])
     launch = describe(ModelEntry("broken", broken), ModelSettings(), Task.GENERATE, "the-key", find(kind))
-    async with Client() as client, await Child.spawn(launch, GRACE_SECONDS, {}) as child:
+    async with Client() as client, await Child.spawn(launch, GRACE_SECONDS) as child:
         with pytest.raises(LoadFailed, match="exit code 1"):
             await child.ready(app.prober(client), 30, 60)
 

@@ -6,7 +6,9 @@ import asyncio
 import json
 import random
 import re
+import shlex
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,8 @@ import pytest
 from tests.conftest import alive, eventually
 from tests.house.conftest import House, OpenHouse, environment, start, with_fakes
 
+QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+BROKEN = ("{", '{"proxies": {"olama": {}}}', "", "proxies: 0x" + "f" * 20_000, "[" * 5000)
 CHAT = {"model": "a", "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -219,6 +223,67 @@ async def test_preloaded_models_are_loaded_without_a_request_and_a_wrong_name_is
         )
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+async def test_closed_standard_streams_hurt_nobody(tmp_path: Path, closed: str) -> None:
+    """Without standard output there is no greeting, so the port is one that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "s.json").write_text(
+        json.dumps({"proxies": {"ollama": {"enabled": False}, "lmstudio": {"port": port}}})
+    )
+    command = f"exec {shlex.quote(sys.executable)} -m llamarunner serve --config s.json {closed}"
+    devnull = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_shell(
+        command, cwd=tmp_path, env=environment(tmp_path), stdout=devnull, stderr=devnull
+    )
+    async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+        answer = None
+        while answer is None:
+            try:
+                async with http.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=QUESTION) as response:
+                    answer = await response.json()
+            except aiohttp.ClientConnectionError:
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_slow_runtime_does_not_hold_the_exit_up_and_does_not_outlive_a_killed_server(tmp_path: Path) -> None:
+    """A program that never answers to --help."""
+    program = tmp_path / "llama-server"
+    program.write_text(f'#!/bin/sh\necho $$ >> "{tmp_path}/pids"\nexec sleep 300\n')
+    program.chmod(0o755)
+    settings = {"runtime": {"kind": "llama-server", "binary": str(program)}}
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        house = await start(tmp_path, settings)
+        await eventually((tmp_path / "pids").exists)
+        began = time.monotonic()
+        house.process.send_signal(ending)
+        await asyncio.wait_for(house.process.wait(), 10)
+        assert time.monotonic() - began < 5
+        pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
+        await eventually(lambda pids=pids: not any(map(alive, pids)), 3)
+        (tmp_path / "pids").unlink()
+
+
+async def test_model_whose_file_is_replaced_is_loaded_anew(tmp_path: Path, fake_llama: Path) -> None:
+    house = await start(tmp_path, with_fakes(tmp_path, fake_llama, {"a": []}))
+    file = tmp_path / "models" / "a.gguf"
+    async with aiohttp.ClientSession() as http:
+        await stream(http, house.url)
+        new = file.with_suffix(".new")
+        new.write_bytes(file.read_bytes() + b"\0" * 32)
+        new.replace(file)
+        await eventually(lambda: "a is unloaded (asked)" in house.log())
+        await stream(http, house.url)
+    assert len(house.journal("a").facts("start")) == 2
+    house.process.terminate()
+    assert await house.process.wait() == 0
+
+
 async def test_interrupt_ends_the_server_like_a_termination(tmp_path: Path) -> None:
     house = await start(tmp_path, {})
     house.process.send_signal(signal.SIGINT)
@@ -246,7 +311,7 @@ async def test_f49_changed_settings_are_taken_over_under_load_and_wrong_ones_ref
             good["catalog"]["aliases"] = {f"alias-{number}": "a"}
             await replace(file, json.dumps(good))
             await until_known(http, house, f"alias-{number}")
-            await replace(file, '{"proxies": {"olama": {}}}' if number % 2 else "{")
+            await replace(file, BROKEN[number])
             await eventually(lambda count=number + 1: house.log().count("the old ones stay") >= count)
             await until_known(http, house, f"alias-{number}")
         for task in load:

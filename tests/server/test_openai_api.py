@@ -54,7 +54,8 @@ async def test_every_path_reaches_a_model_on_both_doors(tmp_path: Path, path: st
     )
     async with open_house(tmp_path, models=MANY) as house:
         for url in house.urls.values():
-            async with house.client.post(url + path, json={"model": model, "stream": False}) as response:
+            body = {"model": model, "stream": False, "messages": [{"role": "user", "content": "hello"}]}
+            async with house.client.post(url + path, json=body) as response:
                 assert response.status == 200
         upstream = "/v1/rerank" if "rerank" in path else path
         assert [(request["path"], request["model"]) for request in house.journal("request")] == [(upstream, model)] * 2
@@ -140,7 +141,7 @@ async def test_a_broken_file_is_503_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "models" / "broken.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     async with open_house(tmp_path) as house:
         status, answer = await asked(house, "/v1/chat/completions", {"model": "broken"})
-        assert (status, answer["error"]["code"], answer["error"]["param"]) == (503, "service_unavailable", "model")
+        assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "model_not_loaded", "model")
         assert "'broken' cannot be used: " in answer["error"]["message"]
         async with house.client.get(house.url + "/v1/models") as response:
             assert [model["id"] for model in (await response.json())["data"]] == ["chat"]
