@@ -4,9 +4,9 @@ Run as `keeper.py PID:NONCE`, the identity of its server, with the read end of a
 never writes to the pipe but to say goodbye; the kernel closes it when the server dies in whatever way. Every
 child, and what it spawned in turn, carries the identity in the environment variable `LLAMARUNNER_SERVER`, so nothing
 is registered, nothing can be missed between fork and registration, and no stranger is ever touched: process names
-and numbers play no part.
+and numbers play no part. After a goodbye it looks once, for what the server had no more time to wait for.
 
-After a goodbye it looks once, for what the server had no more time to wait for. At its start it also ends the leftovers of servers that are gone, in case their keeper was killed with them.
+At its start it also ends the leftovers of servers that are gone, in case their keeper was killed with them.
 """
 
 from __future__ import annotations

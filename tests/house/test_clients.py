@@ -16,6 +16,7 @@ import anthropic
 import openai
 import pytest
 
+from llamarunner.config import bundled
 from tests.house.conftest import House, OpenHouse
 from tests.programs.write_gguf import write_embedding_model
 
@@ -224,6 +225,53 @@ async def test_clients_that_leave_stop_the_model(house: House) -> None:
             short = {**endless, "stream": False, "ignore_eos": False, "max_tokens": 20}
             async with http.post(f"{house.url}/v1/chat/completions", json=short) as response:
                 assert response.status == 200
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+MISTAKES: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/messages", {"max_tokens": 5}),
+    ("/v1/messages", {"max_tokens": 5, "messages": "x"}),
+    ("/v1/messages/count_tokens", {}),
+    ("/v1/chat/completions", {"messages": [{"content": "Hi"}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]}),
+    ("/v1/chat/completions", {"messages": QUESTION, "tools": 7}),
+    ("/v1/chat/completions", {"messages": QUESTION, "tools": ["x"]}),
+    ("/v1/chat/completions", {"messages": QUESTION, "reasoning_format": "x"}),
+    ("/v1/chat/completions", {"messages": QUESTION, "temperature": "hot"}),
+    ("/v1/chat/completions", {"messages": QUESTION, "grammar": "root ::= " + "(" * 100_000}),
+    ("/v1/chat/completions", {"messages": QUESTION, "response_format": {"type": "odd"}}),
+    (
+        "/v1/chat/completions",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}
+            ]
+        },
+    ),
+    ("/v1/completions", {}),
+    ("/v1/embeddings", {}),
+    ("/v1/responses", {}),
+    ("/detokenize", {"tokens": [-1]}),
+    ("/detokenize", {"tokens": [1_000_000_000]}),
+    ("/infill", {"input_prefix": "a", "input_suffix": "b"}),
+    ("/v1/rerank", {"query": "a", "documents": ["b"]}),
+]
+
+
+async def test_mistakes_of_the_client_are_called_so_and_hurt_nobody(house: House) -> None:
+    """What llama.cpp calls a failure of the server in many cases; clients repeat those. No word of its innards."""
+    statuses = {}
+    async with aiohttp.ClientSession() as http:
+        for path, document in MISTAKES:
+            async with http.post(house.url + path, json={"model": "demo-chat", **document}) as response:
+                body = await response.text()
+                statuses[path, str(document)[:60]] = response.status
+                assert "vector" not in body
+                assert str(bundled("models")) not in body
+                assert json.loads(body)["error"]["type"] == "invalid_request_error"
+    assert set(statuses.values()) == {400}, statuses
+    assert house.log().count("is ready on port") <= 2
 
 
 async def test_readme_examples_run_as_they_stand(house: House) -> None:

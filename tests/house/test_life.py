@@ -105,7 +105,8 @@ async def test_second_signal_skips_the_wait(tmp_path: Path, fake_llama: Path) ->
         house.process.terminate()
         await running
         await asyncio.sleep(0.05)
-        house.process.terminate()
+        if house.process.returncode is None:
+            house.process.terminate()
     assert await asyncio.wait_for(house.process.wait(), 10) == 0
     assert time.monotonic() - began < 5
 

@@ -181,12 +181,14 @@ async def test_cors_for_an_allowed_origin(tmp_path: Path) -> None:
 
 
 @DOORS
-async def test_a_locked_door_asks_for_a_key_everywhere_but_health(tmp_path: Path, name: str) -> None:
+async def test_a_locked_door_asks_for_a_key_everywhere_but_for_probes(tmp_path: Path, name: str) -> None:
     async with open_house(tmp_path, door=locked()) as house:
         url = house.urls[name]
         async with house.client.get(url + "/health") as response:
             assert response.status == 200
-        for path in ("/v1/models", "/v1/models/chat", "/nothing", "/"):
+        async with house.client.get(url + "/") as response:
+            assert response.status == (200 if name == "ollama" else 404)
+        for path in ("/v1/models", "/v1/models/chat", "/nothing", "/v1/"):
             async with house.client.get(url + path) as response:
                 assert response.status == 401
                 assert (await response.json())["error"]["code"] == "invalid_api_key"

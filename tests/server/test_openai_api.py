@@ -21,6 +21,9 @@ RERANKER: dict[str, Any] = {
 MANY: dict[str, dict[str, Any]] = {"chat": {}, "Other-Chat": {}, "embed": BERT, "rank": RERANKER}
 
 
+HELLO = [{"role": "user", "content": "hello"}]
+
+
 async def asked(house: House, path: str, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     async with house.post(path, document) as response:
         return response.status, await response.json()
@@ -73,13 +76,14 @@ async def test_a_path_that_cannot_stream_is_answered_in_one_piece(tmp_path: Path
 async def test_any_of_its_names_finds_a_model_and_the_answer_has_its_id(tmp_path: Path, name: str) -> None:
     async with open_house(tmp_path, models=MANY) as house:
         model_id = house.services.catalog.find("other-chat").id
-        status, answer = await asked(house, "/v1/chat/completions", {"model": name, "messages": []})
+        status, answer = await asked(house, "/v1/chat/completions", {"model": name, "messages": HELLO})
         assert (status, answer["model"]) == (200, model_id)
 
 
 async def test_a_body_with_the_right_name_passes_untouched_and_another_keeps_its_values(tmp_path: Path) -> None:
     """The child journals the length of what it got."""
-    odd = '{ "model":"chat" ,"a":1.0,"b":[1e3,"\\u00e9 é"],\t"c":null}'.encode()
+    talk = '"messages":[{"role":"user"}]'
+    odd = f'{{ "model":"chat" ,{talk},"a":1.0,"b":[1e3,"\\u00e9 é"],\t"c":null}}'.encode()
     renamed = odd.replace(b'"chat"', b'"CHAT"')
     async with open_house(tmp_path) as house:
         for body in (odd, renamed):
@@ -87,31 +91,31 @@ async def test_a_body_with_the_right_name_passes_untouched_and_another_keeps_its
                 assert response.status == 200
         lengths = [int(request["headers"]["Content-Length"]) for request in house.journal("request")]
         assert lengths[0] == len(odd)
-        assert lengths[1] == len('{"model":"chat","a":1.0,"b":[1000.0,"é é"],"c":null}'.encode())
+        assert lengths[1] == len(f'{{"model":"chat",{talk},"a":1.0,"b":[1000.0,"é é"],"c":null}}'.encode())
 
 
 async def test_without_a_name_the_only_model_is_meant(tmp_path: Path) -> None:
     async with open_house(tmp_path, models={"chat": {}, "embed": BERT}) as house:
         for document in ({}, {"model": None}, {"model": ""}):
-            status, answer = await asked(house, "/v1/chat/completions", {**document, "messages": []})
+            status, answer = await asked(house, "/v1/chat/completions", {**document, "messages": HELLO})
             assert (status, answer["model"]) == (200, "chat")
 
 
 async def test_without_a_name_the_only_loaded_model_is_meant(tmp_path: Path) -> None:
     async with open_house(tmp_path, models=MANY) as house:
-        status, answer = await asked(house, "/v1/chat/completions", {"messages": []})
+        status, answer = await asked(house, "/v1/chat/completions", {"messages": HELLO})
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
         assert "chat, other-chat" in answer["error"]["message"].casefold()
-        await asked(house, "/v1/chat/completions", {"model": "chat", "messages": []})
-        status, answer = await asked(house, "/v1/chat/completions", {"messages": []})
+        await asked(house, "/v1/chat/completions", {"model": "chat", "messages": HELLO})
+        status, answer = await asked(house, "/v1/chat/completions", {"messages": HELLO})
         assert (status, answer["model"]) == (200, "chat")
 
 
 async def test_an_unknown_name_is_404_even_if_one_model_is_loaded(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
-        await asked(house, "/v1/chat/completions", {"messages": []})
+        await asked(house, "/v1/chat/completions", {"messages": HELLO})
         for name in ("nobody", "../chat", "chat\0", "\u0441hat", "x" * 5000):
-            status, answer = await asked(house, "/v1/chat/completions", {"model": name, "messages": []})
+            status, answer = await asked(house, "/v1/chat/completions", {"model": name, "messages": HELLO})
             assert (status, answer["error"]["code"]) == (404, "model_not_found")
             assert len(answer["error"]["message"]) < 400
 
@@ -131,12 +135,12 @@ async def test_a_model_that_cannot_do_it_is_400_and_not_started(tmp_path: Path, 
 async def test_a_chat_model_makes_embeddings_in_a_process_of_its_own(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/chat/completions", "/v1/embeddings"):
-            status, _ = await asked(house, path, {"model": "chat", "messages": [], "input": "a"})
+            status, _ = await asked(house, path, {"model": "chat", "messages": HELLO, "input": "a"})
             assert status == 200
         assert len(house.journal("start")) == 2
 
 
-async def test_a_broken_file_is_503_with_the_reason(tmp_path: Path) -> None:
+async def test_a_broken_file_is_told_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "broken.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     async with open_house(tmp_path) as house:
@@ -149,7 +153,7 @@ async def test_a_broken_file_is_503_with_the_reason(tmp_path: Path) -> None:
 
 async def test_the_list_of_models(tmp_path: Path) -> None:
     async with open_house(tmp_path, models=MANY) as house:
-        await asked(house, "/v1/chat/completions", {"model": "chat", "messages": []})
+        await asked(house, "/v1/chat/completions", {"model": "chat", "messages": HELLO})
         async with house.client.get(house.url + "/v1/models") as response:
             assert response.status == 200
             listed = await response.json()
