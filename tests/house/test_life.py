@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.conftest import alive, eventually
+from tests.conftest import alive, eventually, on_ci
 from tests.house.conftest import House, OpenHouse, environment, start, with_fakes
 
 QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
@@ -32,6 +33,7 @@ async def stream(http: aiohttp.ClientSession, url: str, **fake: object) -> bytes
         return await response.read()
 
 
+@pytest.mark.skipif(not shutil.which("curl") and not on_ci(), reason="curl is not installed")
 async def test_greeting_names_doors_models_and_an_example_that_works(open_house: OpenHouse) -> None:
     async with open_house() as house:
         assert set(house.urls) == {"Ollama", "LM Studio"}
