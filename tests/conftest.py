@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
@@ -23,6 +24,10 @@ from llamarunner.events import Bus, Event, Subscription
 from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.client import Client
+
+# A busy machine is slow, which says nothing about the code.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 PROGRAMS = Path(__file__).parent / "programs"
 DEMO_CHAT = bundled("models") / "demo-chat.gguf"
@@ -58,7 +63,8 @@ class Journal:
     def facts(self, what: str) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        facts = [json.loads(line) for line in self.path.read_text().splitlines()]
+        whole, _, _ = self.path.read_text().rpartition("\n")  # the last line may still be being written
+        facts = [json.loads(line) for line in whole.splitlines()]
         return [fact for fact in facts if fact["what"] == what]
 
     async def wait_for(self, what: str, count: int = 1, seconds: float = 10) -> list[dict[str, Any]]:

@@ -141,6 +141,7 @@ async def test_killed_keeper_is_replaced_and_the_new_one_does_its_duty(tmp_path:
 
     async with aiohttp.ClientSession() as http:
         await stream(http, house.url)
+    await eventually(lambda: bool(keepers()))
     (first,) = keepers()
     first.kill()
     await eventually(lambda: bool(keepers()) and keepers()[0].pid != first.pid)

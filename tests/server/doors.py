@@ -67,7 +67,8 @@ class House:
         """What the children wrote down of one kind."""
         if not self.journal_file.exists():
             return []
-        lines = [json.loads(line) for line in self.journal_file.read_text().splitlines()]
+        whole, _, _ = self.journal_file.read_text().rpartition("\n")  # the last line may still be being written
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if line["what"] == what]
 
     async def wait_for(self, what: str, count: int = 1, seconds: float = 5.0) -> list[dict[str, Any]]:
