@@ -41,7 +41,7 @@ def no_orphans() -> Any:
     _, alive = psutil.wait_procs(left, timeout=3)
     for process in alive:
         process.kill()
-    assert not alive, f"left behind: {[process.cmdline() for process in alive]}"
+    assert not alive, f"left behind: {alive}"
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ async def test_killed_keeper_is_replaced_and_the_new_one_does_its_duty(tmp_path:
     await eventually(lambda: bool(keepers()))
     (first,) = keepers()
     first.kill()
-    await eventually(lambda: bool(keepers()) and keepers()[0].pid != first.pid)
+    await eventually(lambda: any(keeper.pid != first.pid for keeper in keepers()))
     await asyncio.sleep(0.05)
     await kill_and_count(house)
 
