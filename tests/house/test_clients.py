@@ -16,7 +16,8 @@ import anthropic
 import openai
 import pytest
 
-from llamarunner.config import bundled
+from llamarunner import app
+from llamarunner.config import Settings, bundled
 from tests.house.conftest import House, OpenHouse
 from tests.programs.write_gguf import write_embedding_model
 
@@ -213,18 +214,29 @@ async def test_model_that_only_embeds(open_house: OpenHouse, tmp_path: Path) -> 
         assert wrong.value.param == "model"
 
 
-async def test_clients_that_leave_stop_the_model(house: House) -> None:
-    """Endless answers in every slot; when their readers have gone, the next question is answered soon."""
+async def test_clients_that_leave_stop_the_model() -> None:
+    """Endless answers whose readers go; left alone, llama.cpp would fill eight contexts, which takes it seconds."""
+    nowhere = dict.fromkeys(("ollama", "lmstudio", "huggingface", "llama_cpp"), False)
+    proxies = {"ollama": {"enabled": False}, "lmstudio": {"port": 0}}
+    settings = Settings.model_validate({"proxies": proxies, "catalog": {"discover": nowhere}})
     endless = {"model": "demo-chat", "messages": QUESTION, "stream": True, "ignore_eos": True, "max_tokens": -1}
-    async with aiohttp.ClientSession() as http:
+    async with app.running(settings) as running, aiohttp.ClientSession() as http:
         for _ in range(8):
-            async with http.post(f"{house.url}/v1/chat/completions", json=endless) as response:
-                await response.content.readany()
+            async with http.post(f"{running.urls['lmstudio']}/v1/chat/completions", json=endless) as response:
+                assert await response.content.readany()
                 response.close()
-        async with asyncio.timeout(20):  # on a busy machine llama.cpp needs a second for a token
-            short = {**endless, "stream": False, "ignore_eos": False, "max_tokens": 1}
-            async with http.post(f"{house.url}/v1/chat/completions", json=short) as response:
-                assert response.status == 200
+        supervisor, entry = running.services.supervisor, running.services.catalog.find("demo-chat")
+        instance, unit = supervisor.instance(entry), supervisor.unit(entry)
+        assert instance
+        assert instance.endpoint
+        headers = {"Authorization": f"Bearer {instance.endpoint.api_key}"}
+        busy = True
+        async with asyncio.timeout(2):
+            while busy:
+                async with http.get(f"{instance.endpoint.url}/slots", headers=headers) as response:
+                    busy = any(slot["is_processing"] for slot in await response.json())
+        assert unit
+        assert not unit.leases
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
