@@ -18,6 +18,8 @@ import pytest
 
 from tests.conftest import Journal, fake_settings
 
+DEMO_MODELS = ["demo-chat", "demo-embed"]  # what is listed while a person has no models of their own
+
 
 @dataclass
 class House:

@@ -18,7 +18,7 @@ import pytest
 
 from llamarunner import app
 from llamarunner.config import Settings, bundled
-from tests.house.conftest import House, OpenHouse
+from tests.house.conftest import DEMO_MODELS, House, OpenHouse
 from tests.programs.write_gguf import write_embedding_model
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
@@ -140,7 +140,7 @@ async def test_openai_responses_whole_and_streamed(client: openai.AsyncOpenAI) -
 
 
 async def test_openai_lists_and_retrieves(client: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in client.models.list()] == ["demo-chat"]
+    assert [model.id async for model in client.models.list()] == DEMO_MODELS
     model = await client.models.retrieve("demo-chat")
     assert (model.id, model.object, model.owned_by) == ("demo-chat", "model", "llama-runner")
     assert model.created > 0
@@ -205,7 +205,7 @@ async def test_model_that_only_embeds(open_house: OpenHouse, tmp_path: Path) -> 
     write_embedding_model(tmp_path / "own" / "tiny-embed.gguf")
     settings = {"catalog": {"folders": [str(tmp_path / "own")], "demo_models": "show"}}
     async with open_house(settings) as house, openai.AsyncOpenAI(base_url=house.url + "/v1", api_key="any") as client:
-        assert [model.id async for model in client.models.list()] == ["demo-chat", "tiny-embed"]
+        assert [model.id async for model in client.models.list()] == [*DEMO_MODELS, "tiny-embed"]
         same = await client.embeddings.create(model="tiny-embed", input=["the cat", "the cat", "a dog"])
         first, second, other = (item.embedding for item in same.data)
         assert first == pytest.approx(second, abs=1e-4) != other

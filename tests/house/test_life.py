@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.conftest import alive, eventually, on_ci
-from tests.house.conftest import House, OpenHouse, environment, start, with_fakes
+from tests.house.conftest import DEMO_MODELS, House, OpenHouse, environment, start, with_fakes
 
 QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
 BROKEN = ("{", '{"proxies": {"olama": {}}}', "", "proxies: 0x" + "f" * 20_000, "[" * 5000)
@@ -37,7 +37,7 @@ async def stream(http: aiohttp.ClientSession, url: str, **fake: object) -> bytes
 async def test_greeting_names_doors_models_and_an_example_that_works(open_house: OpenHouse) -> None:
     async with open_house() as house:
         assert set(house.urls) == {"Ollama", "LM Studio"}
-        assert house.greeting[-2].split() == ["Models", "demo-chat"]
+        assert house.greeting[-2].split(maxsplit=1) == ["Models", ", ".join(DEMO_MODELS)]
         command = house.greeting[-1].split("Try", 1)[1].strip()
         curl = await asyncio.create_subprocess_shell(f"{command} -s", stdout=asyncio.subprocess.PIPE)
         answer = json.loads((await curl.communicate())[0])
