@@ -21,6 +21,7 @@ from llamarunner.errors import ConfigError, LlamaRunnerError
 
 if TYPE_CHECKING:
     from llamarunner.app import Running
+    from llamarunner.catalog import ModelEntry
     from llamarunner.config import Loaded
 
 cli = typer.Typer(
@@ -156,23 +157,33 @@ def load(path: Path | None) -> Loaded:
 def greeting(house: Running, loaded: Loaded) -> Iterator[str]:
     """Say in a few lines where the doors are, which models were found, and what to try."""
     names = {"ollama": "Ollama", "lmstudio": "LM Studio"}
-    models = [entry.id for entry in house.services.catalog.entries if not entry.error]
-    listed = ", ".join(models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
+    models = [entry for entry in house.services.catalog.entries if not entry.error]
+    listed = ", ".join(entry.id for entry in models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
     yield f"LlamaRunner {__version__}, settings: {loaded.source or 'built-in defaults'}"
     for door, url in house.urls.items():
         yield f"  {names[door]:<10} {url}"
     yield f"  {'Models':<10} {listed}" + (f" and {len(models) - 8} more" if len(models) > 8 else "")
     if models:
-        yield f"  {'Try':<10} {example(house, models[0])}"
+        yield f"  {'Try':<10} {example(house, models)}"
 
 
-def example(house: Running, model: str) -> str:
-    """A command that works as it stands, but for the key if every door asks for one."""
+_TRIES: dict[str, tuple[str, dict[str, object]]] = {
+    "generate": ("chat/completions", {"messages": [{"role": "user", "content": "What is the capital of France?"}]}),
+    "embed": ("embeddings", {"input": "What is the capital of France?"}),
+    "rerank": ("rerank", {"query": "the capital of France", "documents": ["Paris", "Rome"]}),
+}
+
+
+def example(house: Running, models: list[ModelEntry]) -> str:
+    """A command that works as it stands, but for the key if every door asks for one; a chat if any model can."""
+    from llamarunner.server.resolve import native_task
+
+    task, model = min(((native_task(entry), entry.id) for entry in models), key=lambda found: [*_TRIES].index(found[0]))
     doors = {name: door for name, door in house.opened.proxies.doors() if name in house.urls}
     name = min(reversed(doors), key=lambda name: bool(doors[name].api_keys))
     key = "-H 'Authorization: Bearer YOUR_KEY' " if doors[name].api_keys else ""
-    body = {"model": model, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-    return f"curl {key}{house.urls[name]}/v1/chat/completions -d '{json.dumps(body)}'"
+    path, body = _TRIES[task]
+    return f"curl {key}{house.urls[name]}/v1/{path} -d '{json.dumps({'model': model} | body)}'"
 
 
 def log_to_stderr(verbose: bool) -> None:

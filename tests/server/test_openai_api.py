@@ -12,6 +12,7 @@ from yarl import URL
 
 from llamarunner.config import Door
 from llamarunner.server import anthropic_api, openai_api
+from tests.programs.write_gguf import write_model, write_projector
 
 BERT: dict[str, Any] = {"architecture": "bert", "metadata": {"tokenizer.chat_template": None, "bert.pooling_type": 1}}
 RERANKER: dict[str, Any] = {
@@ -109,6 +110,18 @@ async def test_without_a_name_the_only_loaded_model_is_meant(tmp_path: Path) -> 
         await asked(house, "/v1/chat/completions", {"model": "chat", "messages": HELLO})
         status, answer = await asked(house, "/v1/chat/completions", {"messages": HELLO})
         assert (status, answer["model"]) == (200, "chat")
+
+
+async def test_without_a_name_a_model_made_for_just_this_is_meant(tmp_path: Path) -> None:
+    """A chat model can embed as well, and one with a projector can chat."""
+    write_model(tmp_path / "models" / "eyes" / "eyes.gguf")
+    write_projector(tmp_path / "models" / "eyes" / "mmproj-eyes.gguf")
+    async with open_house(tmp_path, models={"chat": {}, "embed": BERT}) as house:
+        assert len(house.services.catalog.entries) == 3
+        for path, model in (("/v1/embeddings", "embed"), ("/v1/chat/completions", "chat")):
+            status, answer = await asked(house, path, {"input": "a", "messages": HELLO})
+            assert (status, answer["model"]) == (200, model)
+            await house.services.supervisor.stop(house.services.catalog.find(model))
 
 
 async def test_an_unknown_name_is_404_even_if_one_model_is_loaded(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ What is always passed, and why:
   An explicit size is also one that llama.cpp does not shrink in silence to fit the memory (`--fit`).
 * `--spec-type draft-simple` with a draft model: newer builds load the draft and never ask it without.
 * `--cache-ram 512` (MiB): left alone, the prompt cache of each child grows to 8 GiB. Embeddings have no use for it.
+* `--threads 1` with a model below 32 MiB: more would wait for each other longer than they compute, and they wait
+  spinning, which on a busy machine costs up to a second a token.
 * `--jinja`: tools need it, and older builds have it off. `--no-ui`, `--offline`, `--metrics`, `--alias`.
 
 A setting bears the flag's name, so most need no table. None of ours is passed to a build that does not know it.
@@ -30,6 +32,7 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_SLOTS = 4
 DEFAULT_CACHE_MIB = 512
 RERANK_BATCH = 2048
+ONE_THREAD_BYTES = 32 << 20
 
 # The wordings of several years; the oldest says it before the model is loaded, so /health has the last word.
 ANNOUNCES = re.compile(r"listening(?: on http://[^\s:]+:|, hostname: [^,]+, port: )(?P<port>[1-9]\d*)")
@@ -101,6 +104,7 @@ def _defaults(entry: ModelEntry, settings: ModelSettings, task: Task) -> Iterato
 def _chosen(entry: ModelEntry, settings: ModelSettings, task: Task) -> dict[str, Any]:
     context = context_size(entry, settings)
     chosen: dict[str, Any] = {"ctx_size": context, "parallel": DEFAULT_SLOTS, "kv_unified": True, "jinja": True}
+    chosen["threads"] = 1 if entry.size < ONE_THREAD_BYTES else None
     if task is Task.GENERATE:
         return chosen | {"cache_ram": DEFAULT_CACHE_MIB, "mmproj": entry.mmproj}
     batch = _whole_batch(entry, task, context)
