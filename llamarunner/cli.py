@@ -158,7 +158,9 @@ def greeting(house: Running, loaded: Loaded) -> Iterator[str]:
     """Say in a few lines where the doors are, which models were found, and what to try."""
     names = {"ollama": "Ollama", "lmstudio": "LM Studio"}
     models = [entry for entry in house.services.catalog.entries if not entry.error]
-    listed = ", ".join(entry.id for entry in models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
+    listed = (
+        ", ".join(entry.id for entry in models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
+    )
     yield f"LlamaRunner {__version__}, settings: {loaded.source or 'built-in defaults'}"
     for door, url in house.urls.items():
         yield f"  {names[door]:<10} {url}"
