@@ -53,16 +53,15 @@ def right(what: str, answers: list[bool], mark: float | None = None) -> Score:
 def stage(name: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show progress: a bar on a terminal, now and then a line elsewhere. Call what it gives after each step."""
     if CONSOLE.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
+        note = TextColumn("{task.fields[note]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
         with Progress(*columns, console=CONSOLE) as bar:
             task = bar.add_task(name, total=total, note="")
-            yield lambda note="": bar.update(task, advance=1, note=note)
+
+            def advance(note: str = "") -> None:
+                bar.update(task, advance=1, note=note)
+
+            yield advance
         return
     started = told = time.monotonic()
     done = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple
 
@@ -232,19 +233,34 @@ def talk(rng: Random, think: bool, most: int) -> Iterator[Piece]:
     yield from render(messages)
 
 
-def conversation(rng: Random, most: int = 4) -> list[Piece]:
+class Mix(NamedTuple):
+    """How often each kind of conversation comes; what is left over is plain talk."""
+
+    story: float
+    memory: float
+    tool: float
+    idle_tool: float
+    forced: float
+
+
+BROAD = Mix(story=0.05, memory=0.08, tool=0.32, idle_tool=0.07, forced=0.04)
+FAR = Mix(story=0.02, memory=0.26, tool=0.27, idle_tool=0.07, forced=0.16)  # what is hardest
+
+
+def conversation(rng: Random, most: int = 4, mix: Mix = BROAD) -> list[Piece]:
     """One document of at most about `most` exchanges."""
     think = rng.random() < 0.4
-    shape = rng.random()
-    if shape < 0.05:
+    chance = rng.random()
+    story, memory, tool, idle_tool, forced_one = accumulate(mix)
+    if chance < story:
         return list(stories(rng, think))
-    if shape < 0.13:
+    if chance < memory:
         return list(remembered(rng, think, most))
-    if shape < 0.45:
+    if chance < tool:
         return list(called(rng, think))
-    if shape < 0.52:
+    if chance < idle_tool:
         return list(not_called(rng, think))
-    if shape < 0.56:
+    if chance < forced_one:
         return list(forced(rng, think))
     return list(talk(rng, think, most))
 

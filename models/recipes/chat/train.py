@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..recipe import stage
-from .corpus import Piece, conversation
+from .corpus import BROAD, FAR, Mix, Piece, conversation
 from .network import Network
 
 READ = 0.08  # weight of a token that is only read
@@ -29,13 +29,16 @@ class Course:
     batch: int
     length: int  # tokens of one row
     rate: float  # at its highest
-    most: int  # exchanges in a conversation
+    most: tuple[int, int]  # exchanges in a conversation: between these
+    mix: Mix
     steady: float  # share of the steps at the highest rate
+    given: float  # weight of what a schema has forced: at first no answer should begin like that by itself
 
 
 COURSES = (
-    Course("Learning", steps=3600, batch=12, length=512, rate=3e-3, most=4, steady=0.3),
-    Course("Learning long conversations", steps=260, batch=3, length=2048, rate=2e-4, most=30, steady=0.0),
+    Course("Learning", 3600, batch=12, length=512, rate=3e-3, most=(4, 4), mix=BROAD, steady=0.3, given=0.0),
+    Course("Learning to go on", 260, batch=3, length=2048, rate=2e-4, most=(30, 30), mix=BROAD, steady=0.0, given=0.0),
+    Course("Remembering", 450, batch=3, length=2048, rate=8e-4, most=(2, 28), mix=FAR, steady=0.2, given=READ),
 )
 
 
@@ -86,18 +89,23 @@ def _batches(tokenizer: Any, rng: Random, course: Course) -> Iterator[tuple[Tens
     weights: list[float] = []
     while True:
         while len(tokens) < need:
-            encode(tokenizer, conversation(rng, course.most), tokens, weights)
+            least, most = course.most
+            most = least if least == most else rng.randint(least, most)
+            encode(tokenizer, conversation(rng, most, course.mix), course.given, tokens, weights)
         rows = torch.tensor(tokens[:need]).view(course.batch, -1)
         weight = torch.tensor(weights[:need]).view(course.batch, -1)
         del tokens[:need], weights[:need]
         yield rows[:, :-1], rows[:, 1:], weight[:, 1:]
 
 
-def encode(tokenizer: Any, pieces: list[Piece], tokens: list[int], weights: list[float]) -> None:
+def encode(tokenizer: Any, pieces: list[Piece], given: float, tokens: list[int], weights: list[float]) -> None:
     """Append a document's tokens, and how much each counts."""
     for piece in pieces:
         coded = tokenizer.encode(piece.text, add_special_tokens=False)
         tokens += coded.ids
-        weights += [READ if not piece.learned else float(start >= piece.given) for start, _ in coded.offsets]
+        if piece.learned:
+            weights += [1.0 if start >= piece.given else given for start, _ in coded.offsets]
+        else:
+            weights += [READ] * len(coded.ids)
     tokens.append(tokenizer.token_to_id("<|endoftext|>"))
     weights.append(READ)
