@@ -20,13 +20,13 @@ and where to take up again; see `windows`. Hear long recordings with `condition_
     python -m models.recipes build demo-whisper       # 9,300 steps: about 65 minutes on one core, 3 GB of memory
     python -m models.recipes evaluate demo-whisper    # 5 minutes; needs espeak-ng too
 
-Word errors on voices and phrases never trained: 2.8 % greedily, 2.4 % with faster-whisper's defaults, 6.3 % in sentences
-of new forms; 5.1 % in minutes of phrases with pauses (4.3 % with a beam of 5, 8.1 % in batches, 15.2 % when conditioned
-on previous text), 18 % where a voice speaks for half a minute without a pause. White noise 30 dB below the voice does
-no harm, 20 dB makes it 7 %, 10 dB 21 %; 215 words a minute 6.7 %. German digits 0.8 %, translated 2.2 %; the language
-is right 99.8 % of the time, both sentences above always. Words begin within 0.2 s of where they do for 92 %. Silence
-gives nothing, and neither does most noise (94 % of clips); in loud white noise it may hear words unless faster-whisper's
-`vad_filter` is on: training should hear real noise, in place of noise that is drawn frame by frame.
+Word errors on voices and phrases never trained: 2.8 % greedily, 2.4 % with faster-whisper's defaults, 6.3 % in
+sentences of new forms; 5.1 % in minutes of phrases with pauses (4.3 % with a beam of 5, 8.1 % in batches, 15.2 % when
+conditioned on previous text), 18 % where a voice speaks for half a minute without a pause. White noise 30 dB below the
+voice does no harm, 20 dB makes it 7 %, 10 dB 21 %; 215 words a minute 6.7 %. German digits 0.8 %, translated 2.2 %;
+the language is right 99.8 % of the time, both sentences of the documentation always. Words begin within 0.2 s of where
+they do for 92 %. Silence gives nothing, nor does most noise (94 % of clips); in loud white noise it may hear words
+unless faster-whisper's `vad_filter` is on: it was trained with noise drawn frame by frame, and should hear real noise.
 """
 
 from __future__ import annotations
