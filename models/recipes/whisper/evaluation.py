@@ -200,10 +200,18 @@ class Exam:
         ]
 
     def nothing(self) -> list[Score]:
-        """Silence and noise, which have no words."""
+        """Where nobody speaks, nothing is heard; by itself, and after faster-whisper's own search for voices."""
         waves = [self.studio.nothing(number) for number in range(CLIPS)]
-        empty = [not heard(self.model, wave, **GREEDY)[1] for wave in waves]
-        return [right("clips: silence and noise give nothing", empty, 100)]
+        silent, noisy = ([wave for wave in waves if bool(wave.any()) is loud] for loud in (False, True))
+        rows = []
+        for what, quiet, options in (
+            ("clips: silence gives nothing", silent, {}),
+            ("clips: noise of any level gives nothing", noisy, {}),
+            ("clips: the same with vad_filter", noisy, {"vad_filter": True}),
+        ):
+            empty = [not heard(self.model, wave, **GREEDY, **options)[1] for wave in quiet]
+            rows.append(right(what, empty, None if quiet is noisy and not options else 100))
+        return rows
 
 
 def evaluate(path: Path) -> list[Score]:
