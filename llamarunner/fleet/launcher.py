@@ -1,4 +1,4 @@
-"""A model and a task → `Launch`, by the owner's settings and with the runtimes of this machine."""
+"""A model, a task and settings → `Launch`, with the runtimes of this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import secrets
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.config import Settings
+from llamarunner.config import ModelSettings, Settings
 from llamarunner.fleet import runtimes
 from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.launch import Launch, Task
@@ -27,9 +27,8 @@ class Launcher:
         self._machine = Binaries(settings.runtime, os.environ)
         self._settings = settings
 
-    def __call__(self, entry: ModelEntry, task: Task) -> Launch:
+    def __call__(self, entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
         """Raises ModelFailed if no runtime is here, or the one chosen cannot do what the settings ask."""
-        model = self._settings.for_model(entry.id)
         kind, _ = self.choose(model.runtime)
         build = self._machine.build(kind)
         launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), build)

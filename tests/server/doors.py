@@ -18,7 +18,15 @@ from yarl import URL
 
 from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import CatalogSettings, Discover, Door, ServerSettings, Settings, SupervisorSettings
+from llamarunner.config import (
+    CatalogSettings,
+    Discover,
+    Door,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    SupervisorSettings,
+)
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.supervisor import Supervisor
@@ -137,7 +145,7 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
     catalog = Catalog(settings)
     catalog.scan()
 
-    def describe(entry: ModelEntry, task: Task) -> Launch:
+    def describe(entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
         argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:])
         return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
