@@ -8,6 +8,7 @@ import secrets
 
 from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings, Settings
+from llamarunner.errors import ModelFailed
 from llamarunner.fleet import runtimes
 from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.launch import Launch, Task
@@ -39,6 +40,14 @@ class Launcher:
     def choose(self, kind: str | None = None) -> tuple[str, str]:
         """The kind of runtime that will run models, and why; `kind` overrides what the settings say for all."""
         return runtimes.choose(kind or self._settings.runtime.kind, self._machine.kinds)
+
+    def known(self) -> tuple[str | None, str | None]:
+        """The kind of runtime that will run models, and its version; None for what is not known yet. Never blocks."""
+        try:
+            kind = self.choose()[0]
+        except ModelFailed:
+            return None, None
+        return kind, self._machine.known_version(kind)
 
     def version(self) -> str:
         """The version of the runtime that will run models; blocks for the first answer. Raises ModelFailed."""

@@ -146,7 +146,9 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
     catalog.scan()
 
     def describe(entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
-        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:])
+        flags = {"--ctx-size": model.ctx_size, "--parallel": model.parallel}
+        chosen = [part for flag, value in flags.items() if value for part in (flag, str(value))]
+        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:], *chosen)
         return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
     async with Client() as client, Supervisor(settings, describe, app.prober(client), Bus()) as supervisor:
