@@ -325,6 +325,13 @@ async def test_ids_with_slashes_and_colons(tmp_path: Path, name: str) -> None:
         assert (await post(house, f"{name}/stop"))["id"] == entry.id
 
 
+async def test_a_model_may_be_called_as_a_path_ends(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={"status": {}, "info": {}}) as house:
+        assert (await get(house, "status"))["object"] == "model"
+        assert (await get(house, "status/status"))["id"] == "status"
+        assert (await get(house, "info/status"))["id"] == "info"
+
+
 async def test_unknown_models_and_wrong_methods(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         for method, what in (("GET", "status"), ("GET", "info"), ("POST", "start"), ("POST", "stop")):
