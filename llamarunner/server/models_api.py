@@ -228,9 +228,9 @@ def timestamp(moment: float) -> str:
 
 
 def _progress(instance: Instance | None) -> Progress:
-    child = instance.child if instance and not instance.stop_reason else None
     if instance is None or instance.stop_reason:
         return Progress("queued", None, None)
+    child = instance.child
     if child is None:
         return Progress("starting", None, None)
     seconds = round(time.monotonic() - child.spawned_at, 3)

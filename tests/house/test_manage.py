@@ -68,7 +68,7 @@ async def test_life_of_a_model_by_rest(house: House, http: aiohttp.ClientSession
     assert runtime(house) == []
     stopped = await ask(http, "GET", f"{ollama}{model}/status")
     assert (stopped["status"], stopped["port"], stopped["memory_usage"]) == ("unloaded", None, 0)
-    with pytest.raises(OSError, match="Connect|refused"):
+    with pytest.raises(OSError, match=r"Connect|refused"):
         await asyncio.open_connection("127.0.0.1", status["port"])
 
 
