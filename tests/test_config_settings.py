@@ -25,6 +25,24 @@ def test_a_door_keeps_its_port_when_something_else_is_set() -> None:
     assert settings.proxies.lmstudio.port == 1234
 
 
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("LocalHost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.5", False),
+        ("fe80::1%eth0", False),
+        ("localhost.example", False),
+    ],
+)
+def test_a_door_on_loopback_is_local(host: str, local: bool) -> None:
+    assert Door(host=host).local is local
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().proxies.ollama.port = 1  # type: ignore[misc]

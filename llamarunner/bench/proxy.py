@@ -134,7 +134,7 @@ async def _compare(arms: Arms, scenario: Scenario, rounds: int, progress: Callab
 
 @asynccontextmanager
 async def _arms(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arms]:
-    launch = Launcher(settings)(entry, Task.GENERATE)
+    launch = Launcher(settings)(entry, Task.GENERATE, settings.for_model(entry.id))
     async with session() as http, _child(launch, entry.id) as straight, _server(settings, entry) as (door, server):
         yield Arms(http, straight, door, server)
 
@@ -178,7 +178,7 @@ async def _door_url(server: asyncio.subprocess.Process) -> str:
 async def _starts(settings: Settings, entry: ModelEntry) -> dict[str, float]:
     """Median time from nothing to the first token: a child by hand, and the same through a door, in milliseconds."""
     by_hand, through_door = [], []
-    launch = Launcher(settings)(entry, Task.GENERATE)
+    launch = Launcher(settings)(entry, Task.GENERATE, settings.for_model(entry.id))
     async with app.running(settings) as house, session() as http:
         door = Target(house.urls["lmstudio"], {}, entry.id)
         for _ in range(STARTS):

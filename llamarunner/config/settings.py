@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
@@ -48,8 +49,21 @@ class Door(Frozen):
     allowed_hosts: tuple[HostName, ...] = Field(
         (), description="More names that the Host header may bear, besides localhost and IP addresses."
     )
+    allow_management: Literal["auto", "always", "never"] = Field(
+        "auto", description="Let clients start and stop models; auto: on loopback, and elsewhere if there are api_keys."
+    )
     models: tuple[Name, ...] = Field(("*",), description="Globs of the model ids that this door shows.")
     rate_limits: RateLimits = Field(RateLimits(), description="Limits for each client; not enforced yet.")
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host.casefold() == "localhost":
+            return True
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
 
 
 class OllamaDoor(Door):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -10,11 +11,12 @@ from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import Door, Settings
-from llamarunner.errors import ModelNotFound
+from llamarunner.errors import Forbidden, ModelNotFound
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.admission import Admission
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
+from llamarunner.server.figures import Figures
 
 
 @dataclass(slots=True)
@@ -28,7 +30,12 @@ class Services:
     drain: Drain
     version: str
     started_at: float  # time.monotonic() when the server started
+    runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
+    figures: Figures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figures = Figures(self.client)
 
     @property
     def uptime(self) -> int:
@@ -48,12 +55,22 @@ class View:
     def __init__(self, name: str, door: Door, services: Services) -> None:
         self.name = name
         self.services = services
+        self.port: int | None = None  # on which it listens
+        self._local = door.local  # as it was opened, whatever the settings say later
         services.views.append(self)
         self.configure(door)
 
     def configure(self, door: Door) -> None:
         self.door = door
         self.rules = Admission(door)
+
+    def check_management(self) -> None:
+        """Refuse what changes the machine where anybody could ask for it. Raises Forbidden."""
+        allowed = {"always": True, "never": False, "auto": self._local or bool(self.door.api_keys)}
+        if not allowed[self.door.allow_management]:
+            raise Forbidden(
+                "Models cannot be managed through this door; the owner can give it api_keys, or set allow_management."
+            )
 
     def shows(self, entry: ModelEntry) -> bool:
         model_id = entry.id.casefold()

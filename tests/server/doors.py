@@ -18,7 +18,15 @@ from yarl import URL
 
 from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import CatalogSettings, Discover, Door, ServerSettings, Settings, SupervisorSettings
+from llamarunner.config import (
+    CatalogSettings,
+    Discover,
+    Door,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    SupervisorSettings,
+)
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.supervisor import Supervisor
@@ -137,8 +145,10 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
     catalog = Catalog(settings)
     catalog.scan()
 
-    def describe(entry: ModelEntry, task: Task) -> Launch:
-        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:])
+    def describe(entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
+        flags = {"--ctx-size": model.ctx_size, "--parallel": model.parallel}
+        chosen = [part for flag, value in flags.items() if value for part in (flag, str(value))]
+        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:], *chosen)
         return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
     async with Client() as client, Supervisor(settings, describe, app.prober(client), Bus()) as supervisor:
