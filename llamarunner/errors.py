@@ -11,6 +11,7 @@
     ├── RouteNotFound             404 not_found
     ├── MethodNotAllowed          405 method_not_allowed
     ├── ModelNotFound             404 model_not_found
+    ├── RateLimited               429 rate_limit_exceeded   (Retry-After)
     ├── ServiceUnavailable        503 service_unavailable   (Retry-After)
     │   ├── ModelFailed           503  the model's process would not start, or keeps dying
     │   ├── QueueFull             503
@@ -88,6 +89,12 @@ class ModelNotFound(LlamaRunnerError):
         hint = f" Available: {', '.join(known[:10])}." if known else ""
         missing = "No model was named, and there is no single model to choose."
         super().__init__((f"The model '{name}' was not found." if name else missing) + hint, param="model")
+
+
+class RateLimited(LlamaRunnerError):
+    """A client asks more than its limits allow; `retry_after` is when it may ask again."""
+
+    status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
 
 
 class ServiceUnavailable(LlamaRunnerError):

@@ -4,6 +4,7 @@ from llamarunner.config.load import Found, Loaded, bundled, effective, find, loa
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
+    NO_LIMITS,
     CatalogSettings,
     Discover,
     Door,
@@ -18,6 +19,7 @@ from llamarunner.config.settings import (
 )
 
 __all__ = [
+    "NO_LIMITS",
     "CatalogSettings",
     "Discover",
     "Door",

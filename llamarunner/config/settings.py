@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.paths import ConfigPath
@@ -19,13 +20,35 @@ Origin = Annotated[str, Field(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$
 ApiKey = Annotated[SecretStr, Field(min_length=1)]
 
 
-class RateLimits(Frozen):
-    """What one client may ask of a door. Read and checked, and not enforced yet."""
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError("it is no address and no network such as 10.0.0.0/8") from None
 
-    requests_per_minute: int = Field(100, ge=1, le=1_000_000, description="Requests in any 60 seconds.")
-    concurrent_requests: int = Field(10, ge=1, le=100_000, description="Requests at the same time.")
-    streaming_connections: int = Field(5, ge=1, le=100_000, description="Streams at the same time.")
-    file_upload_size_mb: int = Field(100, ge=1, le=100_000, description="Largest uploaded file, in MB.")
+
+IpNetwork = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_network)]
+
+
+class RateLimits(Frozen):
+    """What each client may ask of a door; null sets no limit."""
+
+    requests_per_minute: int | None = Field(100, ge=1, le=1_000_000, description="Requests in any 60 seconds.")
+    concurrent_requests: int | None = Field(10, ge=1, le=100_000, description="Requests at the same time.")
+    streaming_connections: int | None = Field(
+        5, ge=1, le=100_000, description="Streams at the same time; each is one of the concurrent requests too."
+    )
+    file_upload_size_mb: int | None = Field(100, ge=1, le=100_000, description="Largest uploaded file, in MB.")
+    exempt_loopback: bool = Field(
+        False,
+        description="Let programs of this machine ask without limits. Behind a reverse proxy that runs here, set "
+        "trusted_proxies first: all its clients seem to be of this machine otherwise.",
+    )
+
+
+NO_LIMITS = RateLimits(
+    requests_per_minute=None, concurrent_requests=None, streaming_connections=None, file_upload_size_mb=None
+)
 
 
 class Door(Frozen):
@@ -49,7 +72,11 @@ class Door(Frozen):
         (), description="More names that the Host header may bear, besides localhost and IP addresses."
     )
     models: tuple[Name, ...] = Field(("*",), description="Globs of the model ids that this door shows.")
-    rate_limits: RateLimits = Field(RateLimits(), description="Limits for each client; not enforced yet.")
+    rate_limits: RateLimits = Field(RateLimits(), description="What each client, told by its address, may ask.")
+    trusted_proxies: tuple[IpNetwork, ...] = Field(
+        (),
+        description="Addresses or networks of reverse proxies, whose X-Forwarded-For or Forwarded header is believed.",
+    )
 
 
 class OllamaDoor(Door):

@@ -9,12 +9,14 @@ from fnmatch import fnmatchcase
 from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import Door, Settings
+from llamarunner.config import NO_LIMITS, Door, Settings
 from llamarunner.errors import ModelNotFound
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.server.admission import Admission
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
+from llamarunner.server.forwarded import Origins, budget_of, is_loopback
 
 
 @dataclass(slots=True)
@@ -48,12 +50,20 @@ class View:
     def __init__(self, name: str, door: Door, services: Services) -> None:
         self.name = name
         self.services = services
+        self.limiter = Limiter()
         services.views.append(self)
         self.configure(door)
 
     def configure(self, door: Door) -> None:
         self.door = door
         self.rules = Admission(door)
+        self.origins = Origins(door.trusted_proxies)
+
+    def account(self, address: str) -> Account:
+        """Whose budget the requests from an address are counted in, and what it allows."""
+        limits = self.door.rate_limits
+        exempt = limits.exempt_loopback and is_loopback(address)
+        return Account(budget_of(address), NO_LIMITS if exempt else limits)
 
     def shows(self, entry: ModelEntry) -> bool:
         model_id = entry.id.casefold()
@@ -77,3 +87,6 @@ class View:
 
 VIEW = web.AppKey("view", View)
 REQUEST_ID = web.RequestKey("request_id", str)
+CLIENT = web.RequestKey("client", str)  # its address
+ACCOUNT = web.RequestKey("account", Account)
+TICKET = web.RequestKey("ticket", Ticket)
