@@ -7,6 +7,7 @@
     │   ├── UnsupportedMedia      415
     │   └── ModelNotLoaded        400 model_not_loaded
     ├── Unauthorized              401 invalid_api_key
+    │   └── WrongKey              401
     ├── Forbidden                 403 forbidden
     ├── RouteNotFound             404 not_found
     ├── MethodNotAllowed          405 method_not_allowed
@@ -66,6 +67,10 @@ class ModelNotLoaded(InvalidRequest):
 
 class Unauthorized(LlamaRunnerError):
     status, code, type = 401, "invalid_api_key", "authentication_error"
+
+
+class WrongKey(Unauthorized):
+    """A key was given, and is none of the door's."""
 
 
 class Forbidden(LlamaRunnerError):

@@ -150,8 +150,8 @@ class Limiter:
     def __len__(self) -> int:
         return len(self._clients) + len(self._crowds)
 
-    def admit(self, account: Account, now: int) -> Ticket:
-        """Count a request that begins. Raises RateLimited, and then counts nothing."""
+    def check(self, account: Account, now: int) -> Usage:
+        """Find what the client has used, if it may ask now. Raises RateLimited."""
         client, limits = account
         _forget_idle(self._clients, now)
         _forget_idle(self._crowds, now)
@@ -163,8 +163,13 @@ class Limiter:
         most = limits.concurrent_requests
         if most is not None and usage.running >= most:
             raise RateLimited(f"Too many requests at the same time; the limit is {most}.", retry_after=TRY_AGAIN)
+        return usage
+
+    def admit(self, account: Account, now: int) -> Ticket:
+        """Count a request that begins. Raises RateLimited, and then counts nothing."""
+        usage = self.check(account, now)
         usage.add(now)
-        return Ticket(usage, limits)
+        return Ticket(usage, account.limits)
 
     def standing(self, account: Account, now: int) -> Standing | None:
         """What a client may still ask; None if its rate has no limit."""

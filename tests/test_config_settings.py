@@ -96,3 +96,17 @@ def test_a_secret_is_not_in_the_text_of_a_door() -> None:
     door = Door.model_validate({"api_keys": ["s3cret"]})
     assert "s3cret" not in f"{door!r} {door} {door.model_dump_json()}"
     assert door.api_keys[0].get_secret_value() == "s3cret"
+
+
+def test_a_key_may_be_a_text_or_an_object() -> None:
+    given = [
+        "plain",
+        {"key": "s3cret", "name": "phone", "models": ["tiny*"], "rate_limits": {"requests_per_minute": 5}},
+    ]
+    plain, phone = Door.model_validate({"api_keys": given}).known_keys()
+    assert (plain.key.get_secret_value(), plain.models, plain.rate_limits) == ("plain", ("*",), None)
+    assert (phone.key.get_secret_value(), phone.models, phone.bearer) == ("s3cret", ("tiny*",), "phone")
+    assert phone.rate_limits
+    assert (phone.rate_limits.requests_per_minute, phone.rate_limits.concurrent_requests) == (5, 10)
+    assert plain.bearer not in ("", phone.bearer)
+    assert "s3cret" not in f"{phone!r}" + phone.model_dump_json()

@@ -5,9 +5,11 @@ from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
     NO_LIMITS,
+    ApiKey,
     CatalogSettings,
     Discover,
     Door,
+    Globs,
     LMStudioDoor,
     OllamaDoor,
     Proxies,
@@ -20,10 +22,12 @@ from llamarunner.config.settings import (
 
 __all__ = [
     "NO_LIMITS",
+    "ApiKey",
     "CatalogSettings",
     "Discover",
     "Door",
     "Found",
+    "Globs",
     "LMStudioDoor",
     "Loaded",
     "LoraAdapter",

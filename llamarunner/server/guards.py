@@ -4,7 +4,7 @@
     errors   whatever is raised further in becomes an answer in the caller's language
     hygiene  oddities of HTTP that two parsers might read differently are refused
     host     and then origin: no strangers' web pages
-    key      if the door has keys; /health needs none
+    key      if the door has keys; /health needs none. It may narrow the models that the request can see
     drain    while the server stops, nothing new begins
     limits   a client has its budget; probes and metrics are free
 
@@ -37,7 +37,7 @@ from llamarunner.errors import (
     UnsupportedMedia,
 )
 from llamarunner.server.drain import STOPPING
-from llamarunner.server.services import ACCOUNT, CLIENT, REQUEST_ID, TICKET, VIEW
+from llamarunner.server.services import ACCOUNT, ALL_MODELS, CLIENT, REQUEST_ID, SCOPE, TICKET, VIEW
 
 access = logging.getLogger("llamarunner.access")
 log = logging.getLogger("llamarunner.server")
@@ -88,7 +88,9 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in headers and rules.allows_origin(origin):
             return _preflight(request)
     if request.path not in OPEN_PATHS:
-        rules.check_key(headers)
+        key = view.check_key(client, headers)
+        account = request[ACCOUNT] = view.account(client, key)
+        SCOPE.set(ALL_MODELS if key is None else key.models)
         if request.method == "POST" and view.services.drain.active:
             raise ShuttingDown(STOPPING, retry_after=5)
     if request.path in FREE_PATHS:
