@@ -14,6 +14,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from multidict import MultiMapping
 
+UNKNOWN = "unknown"
 LONGEST = 100  # characters of an address with all that may stand around it
 HOST_BITS = 64  # of an IPv6 address, which are the owner's to choose
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)"?\s*(?:;|$)', re.IGNORECASE)
@@ -29,10 +30,13 @@ class Origins:
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
 
     def client(self, peer: str | None, headers: MultiMapping[str]) -> str:
-        """Tell the client's address, or the peer's where the proxies say nothing that can be relied on."""
+        """Tell the client's address, or the peer's where the proxies say nothing that can be relied on.
+
+        A peer without an IP address is UNKNOWN.
+        """
         direct = plain_address(peer or "")
         if direct is None:
-            return peer or "unknown"
+            return UNKNOWN
         if not (self._trusted and self._trusts(direct)):
             return direct
         told = {self._first_stranger(hops) for hops in (_x_forwarded_for(headers), _forwarded(headers)) if hops}

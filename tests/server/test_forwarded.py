@@ -104,7 +104,7 @@ def test_both_headers_must_agree() -> None:
         ("fe80::1%eth0", "fe80::1"),
         (None, "unknown"),
         ("", "unknown"),
-        ("@socket", "@socket"),
+        ("/run/socket:1", "unknown"),
     ],
 )
 def test_peers(peer: str | None, found: str) -> None:
