@@ -27,7 +27,7 @@ from llamarunner.errors import RateLimited
 
 SECOND = 1_000_000_000  # nanoseconds
 WINDOW = 60 * SECOND
-MOST_CLIENTS = 50_000  # with a budget of their own, about 25 MB; as many networks may follow
+MOST_CLIENTS = 50_000  # with a budget of their own, about 16 MB; as many networks may follow
 SHARED_BITS = {4: 16, 6: 32}  # of an address, in a network that shares a budget
 REST = "the rest"
 TRY_AGAIN = 1.0  # seconds, where nobody knows when a request will end

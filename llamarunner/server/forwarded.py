@@ -17,7 +17,7 @@ from multidict import MultiMapping
 UNKNOWN = "unknown"
 LONGEST = 100  # characters of an address with all that may stand around it
 HOST_BITS = 64  # of an IPv6 address, which are the owner's to choose
-_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)"?\s*(?:;|$)', re.IGNORECASE)
+_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)', re.IGNORECASE)  # in linear time, whatever clients write
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::\d+)?")
 _V4_WITH_PORT = re.compile(r"([0-9.]+):\d+")
 

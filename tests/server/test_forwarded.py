@@ -165,3 +165,12 @@ def test_all_spellings_of_an_address_are_one(address: IPv4Address | IPv6Address)
     else:
         spellings += [f"[{address}]", f"[{address}]:80", f"{address}%1"]
     assert {plain_address(spelling) for spelling in spellings} == {str(address)}
+
+
+@pytest.mark.parametrize("part", ["for=", ";", " ", "for= ", 'for="', ",", "[", "1.", ":", "; for", "for=1.2.3.4 "])
+@pytest.mark.timeout(5)
+def test_headers_as_long_as_they_may_be_are_read_quickly(part: str) -> None:
+    """Eight headers of 8 kB; none may be read in quadratic time."""
+    line = (part * 8000)[:8000]
+    for value in (line, f"for={line}x", f"{line}, for=x", f'for={line}"x'):
+        assert client(*[(name, value) for name in ("X-Forwarded-For", "Forwarded") for _ in range(8)])
