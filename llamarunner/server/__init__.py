@@ -3,8 +3,9 @@
 * `services`   what every handler may use, and the keys under which an application carries it.
 * `listener`   one door: routes, guards, connection settings, sockets.
 * `connection` one client's connection: limits, and what is not HTTP.
-* `guards`     what every request passes: log, errors in the caller's language, hygiene, Host, Origin, key, draining.
+* `guards`     what every request passes: log, errors in the caller's language, hygiene, Host, Origin, key, limits.
 * `admission`  the questions of those guards that need no HTTP: who may come in.
+* `forwarded`  which address a client has, also behind proxies.
 * `body`       request bodies with a size and a deadline.
 * `resolve`    which model a request means.
 * `relay`      the only copier: bytes from a model to a client.

@@ -14,7 +14,7 @@ import aiohttp
 import numpy as np
 
 from llamarunner import app
-from llamarunner.config import Settings
+from llamarunner.config import NO_LIMITS, Settings
 
 from ..recipe import Score, right, stage
 from .intents import INTENTS
@@ -96,7 +96,7 @@ async def _serving(path: Path) -> AsyncIterator[str]:
         shutil.copy(path, folder)
         settings = Settings.model_validate(
             {
-                "proxies": {"ollama": {"enabled": False}, "lmstudio": {"port": 0}},
+                "proxies": {"ollama": {"enabled": False}, "lmstudio": {"port": 0, "rate_limits": NO_LIMITS}},
                 "catalog": {"folders": [folder], "discover": nowhere, "demo_models": "hide"},
                 "defaults": {"threads": 1},  # several wait for each other, for minutes where others compute too
             }
