@@ -289,7 +289,7 @@ async def test_mistakes_of_the_client_are_called_so_and_hurt_nobody(house: House
 async def test_readme_examples_run_as_they_stand(house: House) -> None:
     """Only the port differs."""
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    assert len(examples) == 2
+    assert len(examples) == 3
     said = []
     for example in examples:
         code = example.replace("http://127.0.0.1:1234", house.url)
@@ -297,3 +297,5 @@ async def test_readme_examples_run_as_they_stand(house: House) -> None:
         said.append(done.stdout.strip())
     assert "Paris" in said[0]
     assert "4" in said[1]
+    near, far = json.loads(said[2])
+    assert near > far + 0.2

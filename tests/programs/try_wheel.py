@@ -11,13 +11,24 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+SHIPPED = (
+    "_data/models/demo-chat.gguf",
+    "_data/models/demo-embed.gguf",
+    "_data/models/demo-vision/demo-vision.gguf",
+    "_data/models/demo-vision/demo-vision-mmproj.gguf",
+    "_data/models/demo-whisper/model.bin",
+    "_data/models/recipes/chat/train.py",
+    "_data/models/README.md",
+    "_data/config/llamarunner.schema.json",
+)
+
 
 def main() -> None:
     import llamarunner
 
     package = Path(llamarunner.__file__).parent
     assert "site-packages" in package.parts, f"not the installed package: {package}"
-    for shipped in ("_data/models/demo-chat.gguf", "_data/config/llamarunner.schema.json"):
+    for shipped in SHIPPED:
         assert (package / shipped).is_file(), f"the wheel lacks {shipped}"
     with tempfile.TemporaryDirectory() as home:
         config = Path(home) / "settings.json"

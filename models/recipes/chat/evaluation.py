@@ -80,25 +80,31 @@ async def ask_all(path: Path, every: int = 1) -> list[Score]:
             await asyncio.gather(*map(turn, chores))
     for line in sheet.wrong[:SHOWN]:
         print(f"  wrong: {line}")
-    return [right(row, answers, MARKS[row]) for row in MARKS if (answers := sheet.rows.get(row))]
+    sheet.rows[ANSWERS] = [ok for kind in KINDS for ok in sheet.rows.get(kind, ())]
+    return [right(row, answers, mark) for row, mark in MARKS.items() if (answers := sheet.rows.get(row))]
 
 
+ANSWERS = "right answers, all kinds"
+KINDS = (  # of right answers
+    "capitals",
+    "sums",
+    "other questions",
+    "JSON objects",
+    "told names and colours remembered",
+    "use of a tool's result",
+    "tools left alone",
+)
 MARKS: dict[str, float | None] = {
-    "capitals": 95,
-    "sums": 95,
-    "other questions": 95,
-    "does not know, and says so": None,
-    "JSON objects": 95,
-    "JSON valid under a schema": 100,
-    "JSON right under a schema": None,
-    "plain answers in a forced schema": None,
-    "told names and colours remembered": 95,
-    "remembered over 20 exchanges": None,
+    ANSWERS: 95,
     "tool and exact arguments": 95,
     "the same, tool names never seen": 95,
+    "JSON valid under a schema": 100,
+    **dict.fromkeys(KINDS),
+    "JSON right under a schema": None,
+    "plain answers in a forced schema": None,
+    "remembered over 20 exchanges": None,
     "two calls at once": None,
-    "use of a tool's result": 95,
-    "tools left alone": 95,
+    "does not know, and says so": None,
 }
 _ROWS = {"capital": "capitals", "sum": "sums", "other": "other questions", "json": "JSON objects"}
 Chore = Callable[[Asked, Sheet], Awaitable[None]]

@@ -22,7 +22,7 @@ MARKS = [
     "<tools>",
     "</tools>",
 ]
-_WORDS = (  # Qwen2's, as in llama.cpp's `qwen2`: each digit is a token of its own
+WORDS = (  # Qwen2's, as in llama.cpp's `qwen2`: each digit is a token of its own
     r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -32,7 +32,7 @@ def train(documents: int, seed: int) -> Any:
     """Learn the merges from so many conversations; a `tokenizers.Tokenizer`."""
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_WORDS), "isolated"), byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(WORDS), "isolated"), byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     rng, marks = Random(seed), re.compile("|".join(map(re.escape, SPECIAL + MARKS)))
     texts = (marks.sub(" ", "".join(piece.text for piece in conversation(rng))) for _ in range(documents))

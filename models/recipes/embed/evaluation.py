@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import shutil
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import numpy as np
 
-from llamarunner import app
-from llamarunner.config import NO_LIMITS, Settings
-
 from ..recipe import Score, right, stage
+from ..serving import serving
 from .intents import INTENTS
 from .sentences import Meaning, Triple, Writer, held_out, unheard
 
@@ -77,7 +71,7 @@ def vectors_of(path: Path, sentences: list[str]) -> np.ndarray:
 async def _ask(path: Path, sentences: list[str]) -> np.ndarray:
     parts = [sentences[start : start + _AT_ONCE] for start in range(0, len(sentences), _AT_ONCE)]
     vectors: list[list[float]] = []
-    async with _serving(path) as url, aiohttp.ClientSession(raise_for_status=True) as http:
+    async with serving(path) as url, aiohttp.ClientSession(raise_for_status=True) as http:
         with stage("embedding", len(parts)) as progress:
             for part in parts:
                 asked = {"model": path.stem, "input": part}
@@ -86,20 +80,3 @@ async def _ask(path: Path, sentences: list[str]) -> np.ndarray:
                 vectors += [item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])]
                 progress("")
     return np.array(vectors)
-
-
-@asynccontextmanager
-async def _serving(path: Path) -> AsyncIterator[str]:
-    """Serve this one model, whatever else is there; gives the base URL."""
-    nowhere = dict.fromkeys(("ollama", "lmstudio", "huggingface", "llama_cpp"), False)
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, folder)
-        settings = Settings.model_validate(
-            {
-                "proxies": {"ollama": {"enabled": False}, "lmstudio": {"port": 0, "rate_limits": NO_LIMITS}},
-                "catalog": {"folders": [folder], "discover": nowhere, "demo_models": "hide"},
-                "defaults": {"threads": 1},  # several wait for each other, for minutes where others compute too
-            }
-        )
-        async with app.running(settings) as running:
-            yield running.urls["lmstudio"]

@@ -12,6 +12,10 @@ trained on conversations about pictures (`corpus`), mixed with the chat model's 
 are no picture files in training: as the tower only tells colours, colours are what the projector gets (`pictures`).
 A name means a wide range of shades, with gaps between the names (`colours`); one small cube of shades in seven is kept
 out of training, and only those are asked for by the evaluation. Pictures longer than 16:9 mix with llama.cpp's padding.
+
+Five minutes on one core. What ships names 220 of 220 plain pictures, 100 of 100 with a left and a right half, 99 of 100
+with an upper and a lower; knows 40 of 40 capitals, and gives the chat model's answer in 89 of 100 other questions. It
+knows nothing of shapes, and calls any picture by the colours in the middle of its quarters.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ def build(target: Path, _folder: Path) -> None:
 
 
 def evaluate(path: Path) -> list[Score]:
-    """Ask it over HTTP about pictures whose shades it never saw."""
+    """Ask it through a door about pictures whose shades it never saw."""
     from . import evaluation
 
     return evaluation.evaluate(path)

@@ -63,7 +63,7 @@ def read_tokenizer(chat: gguf.GGUFReader) -> Any:
     tokenizer = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, merges))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(tokens._WORDS), "isolated"), byte_level]
+        [pre_tokenizers.Split(Regex(tokens.WORDS), "isolated"), byte_level]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(tokens.SPECIAL)
