@@ -95,7 +95,7 @@ class Usage:
         self._count += 1
 
     def wait(self, fewer_than: int, now: int) -> int:
-        """Seconds, rounded up, until fewer than so many requests count, if no more come."""
+        """Seconds, rounded up, until some requests count no more, and fewer than so many do, if no more come."""
         left = self._count
         for index in range(0, len(self._buckets), 2):
             left -= self._buckets[index + 1]
@@ -181,7 +181,7 @@ class Limiter:
         count = usage.requests(now) if usage else 0
         if not usage or not count:
             return Standing(limit, limit, WINDOW // SECOND)
-        return Standing(limit, max(0, limit - count), usage.wait(min(count, limit), now))
+        return Standing(limit, max(0, limit - count), usage.wait(limit, now))
 
     def _known(self, client: str) -> Usage | None:
         usage = self._clients.get(client)
