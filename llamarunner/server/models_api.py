@@ -25,7 +25,7 @@ from llamarunner.fleet.supervisor import Instance
 from llamarunner.server import body
 from llamarunner.server.figures import Granted
 from llamarunner.server.resolve import native_task
-from llamarunner.server.services import VIEW, View
+from llamarunner.server.services import CLIENT, VIEW, View
 
 Status = Literal["loaded", "loading", "unloaded", "error"]
 Stage = Literal["queued", "starting", "loading"]
@@ -143,7 +143,7 @@ async def start(request: web.Request) -> web.Response:
     The body may override settings of the model, which holds until it is unloaded.
     """
     view, entry = _asked(request)
-    view.check_management()
+    view.check_management(request[CLIENT])
     wait = _flag(request, "wait")
     overrides = await _overrides(request, view)
     started = view.services.supervisor.start(entry, native_task(entry), overrides)
@@ -157,7 +157,7 @@ async def start(request: web.Request) -> web.Response:
 async def stop(request: web.Request) -> web.Response:
     """Unload a model when its running answers are finished, or with `?force=true` at once; answer when it is done."""
     view, entry = _asked(request)
-    view.check_management()
+    view.check_management(request[CLIENT])
     await view.services.supervisor.stop(entry, force=_flag(request, "force"))
     return _json(ModelStopped(True, "stopped", entry.id))
 

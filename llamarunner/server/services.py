@@ -97,9 +97,13 @@ class View:
             self.limiter.admit(self.account(address), now).release()
             raise
 
-    def check_management(self) -> None:
-        """Refuse what changes the machine where anybody could ask for it. Raises Forbidden."""
-        allowed = {"always": True, "never": False, "auto": self._local or bool(self.door.api_keys)}
+    def check_management(self, client: str) -> None:
+        """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden.
+
+        Behind a reverse proxy on this machine a client may come from anywhere.
+        """
+        local = self._local and is_loopback(client)
+        allowed = {"always": True, "never": False, "auto": local or bool(self.door.api_keys)}
         if not allowed[self.door.allow_management]:
             raise Forbidden(
                 "Models cannot be managed through this door; the owner can give it api_keys, or set allow_management."

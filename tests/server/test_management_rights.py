@@ -51,6 +51,14 @@ async def test_s11_a_reload_cannot_make_an_open_door_a_local_one(tmp_path: Path)
         assert (await ask(house, "POST", "chat/start"))[0] == 403
 
 
+async def test_s11_a_stranger_behind_a_reverse_proxy_on_this_machine_is_one(tmp_path: Path) -> None:
+    async with open_house(tmp_path, door=Door(trusted_proxies=("127.0.0.0/8",))) as house:
+        stranger = {"X-Forwarded-For": "203.0.113.9"}
+        assert (await ask(house, "POST", "chat/start", headers=stranger))[0] == 403
+        assert (await ask(house, "GET", "chat/status", headers=stranger))[0] == 200
+        assert (await ask(house, "POST", "chat/start?wait=1"))[0] == 200
+
+
 async def test_s08_keys_are_needed_for_every_route_of_management(tmp_path: Path) -> None:
     async with open_house(tmp_path, door=Door.model_validate({"api_keys": ["secret"]})) as house:
         for method, what in (("GET", "status"), ("GET", "info"), ("POST", "start"), ("POST", "stop")):
