@@ -42,7 +42,9 @@ class RateLimits(Frozen):
     streaming_connections: int | None = Field(
         5, ge=1, le=100_000, description="Streams at the same time; each is one of the concurrent requests too."
     )
-    file_upload_size_mb: int | None = Field(100, ge=1, le=100_000, description="Largest uploaded file, in MB.")
+    file_upload_size_mb: int | None = Field(
+        100, ge=1, le=100_000, description="Largest uploaded file, in MB; nothing takes one yet."
+    )
     exempt_loopback: bool = Field(
         False,
         description="Let programs of this machine ask without limits. Behind a reverse proxy that runs here, set "
