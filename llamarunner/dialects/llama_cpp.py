@@ -25,6 +25,7 @@ MAX_MESSAGE = 2000
 _CLIENT_MISTAKE = re.compile(
     r"is required|missing|unknown|failed to parse|invalid|unsupported|not supported|must be|expected|unable to", re.I
 )
+_TOO_LONG = re.compile(r"too large to process")  # an encoder whose batch is its context; also with status 500
 _INNARDS = re.compile(r"_M_range_check|std::|basic_string")  # words of the C++ library
 _PATH = re.compile(r"(?<![\w/:.])(?:/(?!v1/)[\w.@+ -]*[\w.@+-](?=/)){1,}/[\w.@+-]+|\b[A-Za-z]:\\[^\s'\"]+")
 
@@ -47,7 +48,7 @@ def refusal(status: int, body: bytes) -> LlamaRunnerError:
     """Turn an error answer of the model's process into our error."""
     error = _error_of(body)
     message = _scrubbed(str(error.get("message") or "The model's process gave no reason."))
-    if error.get("type") == "exceed_context_size_error":
+    if error.get("type") == "exceed_context_size_error" or _TOO_LONG.search(message):
         return ContextLengthExceeded(message, _extra(error))
     match status:
         case 401 | 403:

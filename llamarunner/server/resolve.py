@@ -18,9 +18,9 @@ _VERBS = {Task.GENERATE: "generate text", Task.EMBED: "make embeddings", Task.RE
 def resolve(view: View, document: dict[str, object], task: Task | None) -> tuple[ModelEntry, Task]:
     """Find the model of a request and what to start it for; no `task` means any that the model is made for.
 
-    Without a `model` it is the only one loaded that can do this, else the only one present, else the only one made for
-    nothing else. Raises ModelNotFound, InvalidRequest for a model that cannot do this, or ModelNotLoaded for a broken
-    file.
+    Without a `model` it is one that is made for this: the only one loaded, else the only one present, else the only one
+    without a projector. Raises ModelNotFound, InvalidRequest for a model that cannot do this, or ModelNotLoaded for a
+    broken file.
     """
     name = document.get("model")
     if name is not None and not isinstance(name, str):
@@ -45,9 +45,10 @@ def native_task(entry: ModelEntry) -> Task:
 
 
 def _only(view: View, task: Task | None) -> ModelEntry:
-    fit = [entry for entry in view.entries if task is None or serves(entry, task)]
+    able = [entry for entry in view.entries if task is None or serves(entry, task)]
+    fit = [entry for entry in able if task is None or native_task(entry) is task] or able
     loaded = set(view.services.supervisor.loaded())
-    plain = [entry for entry in fit if native_task(entry) is task and Capability.VISION not in entry.capabilities]
+    plain = [entry for entry in fit if Capability.VISION not in entry.capabilities]
     for candidates in ([entry for entry in fit if entry.id in loaded], fit, plain):
         if len(candidates) == 1:
             return candidates[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import tempfile
 from dataclasses import asdict
 from enum import StrEnum
@@ -40,6 +41,8 @@ def build(
     """Make a demo model from nothing."""
     made = recipe(model)
     target = out or MODELS / made.target
+    if not os.access(target.parent, os.W_OK):
+        raise typer.BadParameter(f"Nothing can be written to {target.parent}.")
     with tempfile.TemporaryDirectory() as scratch:
         folder = work or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,14 @@ def evaluate(
 ) -> None:
     """Ask what was never trained, and print how much was right. Exits with 1 if a mark is missed."""
     made = recipe(model)
-    scores = made.evaluate(path or MODELS / made.target)
+    judged = path or MODELS / made.target
+    if not judged.exists():
+        raise typer.BadParameter(f"{judged} does not exist.")
+    if judged.is_dir() != (MODELS / made.target).is_dir():
+        raise typer.BadParameter(
+            f"{judged} must be a {'file' if judged.is_dir() else 'folder'}, as models/{made.target} is."
+        )
+    scores = made.evaluate(judged)
     CONSOLE.print(table(made.name, scores))
     if report:
         report.write_text(json.dumps([asdict(score) for score in scores], indent=1) + "\n", "utf-8")

@@ -41,6 +41,11 @@ def test_all_known_roles_pass() -> None:
         ({"json_schema": {"enum": ["x"] * MAX_SCHEMA_NODES}}, "json_schema"),
         ({"response_format": {"json_schema": {"schema": {"enum": [1] * MAX_SCHEMA_NODES}}}}, "response_format"),
         ({"tools": [{"function": {"parameters": {"enum": [1] * MAX_SCHEMA_NODES}}}]}, "tools"),
+        ({"grammar": 'root ::= "a"{5,2}'}, "grammar"),
+        ({"json_schema": {"type": "array", "minItems": 5, "maxItems": 2}}, "json_schema"),
+        ({"response_format": {"schema": {"anyOf": [{"minLength": 5, "maxLength": 2}]}}}, "response_format"),
+        ({"tools": [{"function": {"parameters": {"properties": {"n": {"minimum": 2.5, "maximum": 1}}}}}]}, "tools"),
+        ({"text": {"format": {"schema": {"$defs": {"a": {"pattern": "^a{ 3 , 1 }$"}}}}}}, "text"),
     ],
 )
 def test_constraints_that_llama_cpp_would_not_survive_are_refused(document: dict[str, Any], param: str) -> None:
@@ -50,5 +55,13 @@ def test_constraints_that_llama_cpp_would_not_survive_are_refused(document: dict
 
 
 def test_ordinary_constraints_pass() -> None:
+    bounded = {
+        "minItems": 2,
+        "maxItems": 2,
+        "minLength": 0,
+        "pattern": "^[a-z]{2,3}x{1,}$",
+        "properties": {"minItems": {}},
+    }
+    check_constraints({"json_schema": bounded, "grammar": 'root ::= "a"{2,5} "b"{3}'})
     schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(500)}}
     check_constraints({"grammar": 'root ::= ("a" | ("b" "c"))*', "response_format": {"schema": schema}, "tools": None})

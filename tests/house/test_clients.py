@@ -105,6 +105,16 @@ async def test_openai_json_schema_is_obeyed(client: openai.AsyncOpenAI) -> None:
     assert isinstance(person["age"], int)
 
 
+async def test_a_schema_that_nothing_meets_is_refused_and_harms_nobody(client: openai.AsyncOpenAI) -> None:
+    """llama.cpp would count for ever, deaf to all others."""
+    schema = {"type": "array", "minItems": 5, "maxItems": 2, "items": {"type": "integer"}}
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "none", "schema": schema}}
+    with pytest.raises(openai.BadRequestError, match="minItems 5 and maxItems 2"):
+        await client.chat.completions.create(model="demo-chat", messages=QUESTION, response_format=wanted)
+    answer = await client.chat.completions.create(model="demo-chat", messages=QUESTION, temperature=0)
+    assert "Paris" in (answer.choices[0].message.content or "")
+
+
 async def test_openai_logprobs(client: openai.AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="demo-chat", messages=QUESTION, logprobs=True, top_logprobs=2, max_tokens=5

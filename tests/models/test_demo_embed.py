@@ -149,3 +149,9 @@ def test_triples_say_what_they_claim() -> None:
     for triple in slots:
         changed = {value for _, value in triple.other.slots} - {value for _, value in triple.meaning.slots}
         assert len(changed) <= 1
+
+
+async def test_a_text_beyond_the_context_is_the_clients_mistake(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        await client.embeddings.create(model="demo-embed", input="word " * 10_000)
+    assert refusal.value.code == "context_length_exceeded"
