@@ -41,7 +41,6 @@ log = logging.getLogger("llamarunner")
 
 T = TypeVar("T")
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROBE_SECONDS = 1.0
 FOLLOW_SECONDS = 1.0
 LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
@@ -101,8 +100,13 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
 
 def _warn_of_open_doors(settings: Settings) -> None:
     for name, door in settings.proxies.doors():
-        if door.host not in LOOPBACK and not door.api_keys:
-            log.warning("the %s door is open to the network on %s and asks for no API key", name, door.host)
+        if door.local or door.api_keys:
+            continue
+        log.warning("the %s door is open to the network on %s and asks for no API key", name, door.host)
+        if door.allow_management == "always":
+            log.warning("anyone who reaches the %s door may start and stop models (allow_management)", name)
+        else:
+            log.warning("models cannot be started and stopped by hand through the %s door", name)
 
 
 async def serve_and_leave(loaded: Loaded, announce: Callable[[Running], None]) -> NoReturn:
@@ -148,7 +152,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         launcher = Launcher(settings)
         supervisor = Supervisor(settings, launcher, prober(client), Bus())
         await stack.enter_async_context(supervisor)
-        services = Services(settings, catalog, supervisor, client, Drain(), __version__, time.monotonic())
+        services = Services(
+            settings, catalog, supervisor, client, Drain(), __version__, time.monotonic(), launcher.known
+        )
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))

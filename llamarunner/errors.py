@@ -7,10 +7,12 @@
     │   ├── UnsupportedMedia      415
     │   └── ModelNotLoaded        400 model_not_loaded
     ├── Unauthorized              401 invalid_api_key
+    │   └── WrongKey              401
     ├── Forbidden                 403 forbidden
     ├── RouteNotFound             404 not_found
     ├── MethodNotAllowed          405 method_not_allowed
     ├── ModelNotFound             404 model_not_found
+    ├── RateLimited               429 rate_limit_exceeded   (Retry-After)
     ├── ServiceUnavailable        503 service_unavailable   (Retry-After)
     │   ├── ModelFailed           503  the model's process would not start, or keeps dying
     │   ├── QueueFull             503
@@ -67,6 +69,10 @@ class Unauthorized(LlamaRunnerError):
     status, code, type = 401, "invalid_api_key", "authentication_error"
 
 
+class WrongKey(Unauthorized):
+    """A key was given, and is none of the door's."""
+
+
 class Forbidden(LlamaRunnerError):
     status, code, type = 403, "forbidden", "permission_error"
 
@@ -88,6 +94,12 @@ class ModelNotFound(LlamaRunnerError):
         hint = f" Available: {', '.join(known[:10])}." if known else ""
         missing = "No model was named, and there is no single model to choose."
         super().__init__((f"The model '{name}' was not found." if name else missing) + hint, param="model")
+
+
+class RateLimited(LlamaRunnerError):
+    """A client asks more than its limits allow; `retry_after` is when it may ask again."""
+
+    status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
 
 
 class ServiceUnavailable(LlamaRunnerError):

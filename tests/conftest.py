@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import Settings, bundled
+from llamarunner.config import NO_LIMITS, Settings, bundled
 from llamarunner.events import Bus, Event, Subscription
 from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
@@ -30,6 +30,7 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")
 
 PROGRAMS = Path(__file__).parent / "programs"
+UNLIMITED_DOORS = {name: {"port": 0, "rate_limits": NO_LIMITS.model_dump()} for name in ("ollama", "lmstudio")}
 DEMO_CHAT = bundled("models") / "demo-chat.gguf"
 
 
@@ -107,7 +108,7 @@ def fake_settings(folder: Path, program: Path, models: dict[str, list[str]], **s
     nowhere = dict.fromkeys(("ollama", "lmstudio", "huggingface", "llama_cpp"), False)
     return Settings.model_validate(
         {
-            "proxies": {"ollama": {"port": 0}, "lmstudio": {"port": 0}},
+            "proxies": UNLIMITED_DOORS,
             "catalog": {"folders": [str(folder)], "discover": nowhere, "demo_models": "hide"},
             "runtime": {"kind": "llama-server", "binary": str(program)},
             "models": {name: {"extra_args": journals[name] + switches} for name, switches in models.items()},

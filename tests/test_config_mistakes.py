@@ -44,7 +44,7 @@ supervisor: {ttl_seconds: .nan, preload: [a, b, c, d]}
 WRONG_LINES = """\
 3: $.proxies.ollama.prot is not a known key; did you mean "port"?
 4: $.proxies.ollama.port is 99999; allowed: an integer from 0 to 65535
-5: $.proxies.ollama.api_keys is a hidden value; allowed: a list, each item a non-empty string
+5: $.proxies.ollama.api_keys is a hidden value; allowed: a list, each item a non-empty string or an object
 6: $.proxies.ollama.enabled is "on"; allowed: true or false
 7: $.proxies.lmstudio.rate_limits.requests_per_min is not a known key; did you mean "requests_per_minute"?
 8: $.ctx-size is not a known key; it belongs at $.defaults.ctx_size
@@ -278,11 +278,27 @@ def test_a_whole_number_may_be_written_with_a_point(tmp_path: Path) -> None:
     assert load(path, environ={}).settings.server.max_body_mb == 4
 
 
-@pytest.mark.parametrize("secret", ["sk-secret", ["sk-secret", ""], [["sk-secret"]], {"a": "sk-secret"}])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-secret",
+        ["sk-secret", ""],
+        [["sk-secret"]],
+        {"a": "sk-secret"},
+        [{"key": ["sk-secret"]}],
+        [{"key": "sk-secret", "models": "sk-secret"}],
+    ],
+)
 def test_a_secret_is_never_in_a_problem(tmp_path: Path, secret: Any) -> None:
     told = _problems(tmp_path, {"proxies": {"ollama": {"api_keys": secret, "api_key": "sk-secret"}}})
     assert len(told) == 2
     assert "sk-secret" not in "".join(told)
+
+
+@pytest.mark.parametrize("network", ["300.0.0.0/8", "10.0.0.0/33", "1.2.3", "::g", "::/129", "proxy.lan", ""])
+def test_what_is_no_network_is_told(tmp_path: Path, network: str) -> None:
+    [told] = _problems(tmp_path, {"proxies": {"ollama": {"trusted_proxies": ["::1", network]}}})
+    assert told.startswith("$.proxies.ollama.trusted_proxies[1] is ")
 
 
 def test_a_long_value_is_cut(tmp_path: Path) -> None:
@@ -295,6 +311,7 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
     ("document", "advice"),
     [
         ({"supervisor": {"max_models": 1}}, 'did you mean "max_loaded_models"?'),
+        ({"proxies": {"ollama": {"api_keys": [{"key": "k", "models_": []}]}}}, 'did you mean "models"?'),
         ({"defaults": {"--ctx-size": 1}}, 'did you mean "ctx_size"?'),
         ({"defaults": {"np": 1}}, 'did you mean "parallel"?'),
         ({"port": 1}, "it belongs at $.proxies.ollama.port or $.proxies.lmstudio.port"),

@@ -19,10 +19,46 @@ def test_the_defaults_are_the_two_doors_of_the_specification() -> None:
     assert (limits.streaming_connections, limits.file_upload_size_mb) == (5, 100)
 
 
+def test_each_limit_can_be_switched_off() -> None:
+    names = ("requests_per_minute", "concurrent_requests", "streaming_connections", "file_upload_size_mb")
+    for name in names:
+        limits = Door.model_validate({"rate_limits": {name: None}}).rate_limits
+        assert [getattr(limits, other) is None for other in names] == [other == name for other in names]
+    assert not Door().rate_limits.exempt_loopback
+
+
+def test_proxies_are_trusted_by_address_or_network() -> None:
+    given = ["10.0.0.1", "192.168.1.7/16", "2001:DB8::/32", "::1"]
+    assert Door.model_validate({"trusted_proxies": given}).trusted_proxies == (
+        "10.0.0.1/32",
+        "192.168.0.0/16",
+        "2001:db8::/32",
+        "::1/128",
+    )
+
+
 def test_a_door_keeps_its_port_when_something_else_is_set() -> None:
     settings = Settings.model_validate({"proxies": {"ollama": {"host": "::"}, "lmstudio": {"enabled": False}}})
     assert [(name, door.port) for name, door in settings.proxies.doors()] == [("ollama", 11434)]
     assert settings.proxies.lmstudio.port == 1234
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("LocalHost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.5", False),
+        ("fe80::1%eth0", False),
+        ("localhost.example", False),
+    ],
+)
+def test_a_door_on_loopback_is_local(host: str, local: bool) -> None:
+    assert Door(host=host).local is local
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -78,3 +114,17 @@ def test_a_secret_is_not_in_the_text_of_a_door() -> None:
     door = Door.model_validate({"api_keys": ["s3cret"]})
     assert "s3cret" not in f"{door!r} {door} {door.model_dump_json()}"
     assert door.api_keys[0].get_secret_value() == "s3cret"
+
+
+def test_a_key_may_be_a_text_or_an_object() -> None:
+    given = [
+        "plain",
+        {"key": "s3cret", "name": "phone", "models": ["tiny*"], "rate_limits": {"requests_per_minute": 5}},
+    ]
+    plain, phone = Door.model_validate({"api_keys": given}).known_keys()
+    assert (plain.key.get_secret_value(), plain.models, plain.rate_limits) == ("plain", ("*",), None)
+    assert (phone.key.get_secret_value(), phone.models, phone.bearer) == ("s3cret", ("tiny*",), "phone")
+    assert phone.rate_limits
+    assert (phone.rate_limits.requests_per_minute, phone.rate_limits.concurrent_requests) == (5, 10)
+    assert plain.bearer not in ("", phone.bearer)
+    assert "s3cret" not in f"{phone!r}" + phone.model_dump_json()

@@ -26,7 +26,7 @@ import psutil
 from llamarunner import __version__, app
 from llamarunner.bench.load import Scenario, Seen, Target, first_token, play, quantile, session
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import Settings
+from llamarunner.config import NO_LIMITS, Settings
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet.child import Child
 from llamarunner.fleet.launch import Launch, Task
@@ -103,7 +103,7 @@ async def measure(owner: Settings, model: str | None, rounds: int, progress: Cal
 
 def bench_settings(settings: Settings) -> Settings:
     """The owner's settings, with doors on free ports, no limits on who may call, and room for 32 streams."""
-    shape = {"host": "127.0.0.1", "port": 0}
+    shape = {"host": "127.0.0.1", "port": 0, "rate_limits": NO_LIMITS.model_dump()}
     ours = {
         "proxies": {"ollama": {"enabled": False}, "lmstudio": shape},
         "catalog": settings.catalog.model_dump(mode="json"),
@@ -134,7 +134,7 @@ async def _compare(arms: Arms, scenario: Scenario, rounds: int, progress: Callab
 
 @asynccontextmanager
 async def _arms(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arms]:
-    launch = Launcher(settings)(entry, Task.GENERATE)
+    launch = Launcher(settings)(entry, Task.GENERATE, settings.for_model(entry.id))
     async with session() as http, _child(launch, entry.id) as straight, _server(settings, entry) as (door, server):
         yield Arms(http, straight, door, server)
 
@@ -152,7 +152,7 @@ async def _server(settings: Settings, entry: ModelEntry) -> AsyncIterator[tuple[
     """A server in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
-        file.write_text(json.dumps(settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)))
+        file.write_text(json.dumps(settings.model_dump(mode="json", exclude_defaults=True)))
         command = (sys.executable, "-m", "llamarunner", "serve", "--config", str(file))
         server = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
@@ -178,7 +178,7 @@ async def _door_url(server: asyncio.subprocess.Process) -> str:
 async def _starts(settings: Settings, entry: ModelEntry) -> dict[str, float]:
     """Median time from nothing to the first token: a child by hand, and the same through a door, in milliseconds."""
     by_hand, through_door = [], []
-    launch = Launcher(settings)(entry, Task.GENERATE)
+    launch = Launcher(settings)(entry, Task.GENERATE, settings.for_model(entry.id))
     async with app.running(settings) as house, session() as http:
         door = Target(house.urls["lmstudio"], {}, entry.id)
         for _ in range(STARTS):

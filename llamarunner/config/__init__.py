@@ -4,9 +4,12 @@ from llamarunner.config.load import Found, Loaded, bundled, effective, find, loa
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
+    NO_LIMITS,
+    ApiKey,
     CatalogSettings,
     Discover,
     Door,
+    Globs,
     LMStudioDoor,
     OllamaDoor,
     Proxies,
@@ -18,10 +21,13 @@ from llamarunner.config.settings import (
 )
 
 __all__ = [
+    "NO_LIMITS",
+    "ApiKey",
     "CatalogSettings",
     "Discover",
     "Door",
     "Found",
+    "Globs",
     "LMStudioDoor",
     "Loaded",
     "LoraAdapter",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.paths import ConfigPath
@@ -16,16 +18,59 @@ Seconds = Annotated[float, Field(gt=0, le=DAY)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=253)]
 Origin = Annotated[str, Field(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")]
-ApiKey = Annotated[SecretStr, Field(min_length=1)]
+Globs = tuple[Name, ...]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError("it is no address and no network such as 10.0.0.0/8") from None
+
+
+IpNetwork = Annotated[
+    str, Field(pattern=r"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]{1,3})?$", max_length=64), AfterValidator(_network)
+]
 
 
 class RateLimits(Frozen):
-    """What one client may ask of a door. Read and checked, and not enforced yet."""
+    """What each client may ask of a door; null sets no limit."""
 
-    requests_per_minute: int = Field(100, ge=1, le=1_000_000, description="Requests in any 60 seconds.")
-    concurrent_requests: int = Field(10, ge=1, le=100_000, description="Requests at the same time.")
-    streaming_connections: int = Field(5, ge=1, le=100_000, description="Streams at the same time.")
-    file_upload_size_mb: int = Field(100, ge=1, le=100_000, description="Largest uploaded file, in MB.")
+    requests_per_minute: int | None = Field(100, ge=1, le=1_000_000, description="Requests in any 60 seconds.")
+    concurrent_requests: int | None = Field(10, ge=1, le=100_000, description="Requests at the same time.")
+    streaming_connections: int | None = Field(
+        5, ge=1, le=100_000, description="Streams at the same time; each is one of the concurrent requests too."
+    )
+    file_upload_size_mb: int | None = Field(
+        100, ge=1, le=100_000, description="Largest uploaded file, in MB; nothing takes one yet."
+    )
+    exempt_loopback: bool = Field(
+        False,
+        description="Let programs of this machine ask without limits. Behind a reverse proxy that runs here, set "
+        "trusted_proxies first: all its clients seem to be of this machine otherwise.",
+    )
+
+
+NO_LIMITS = RateLimits(
+    requests_per_minute=None, concurrent_requests=None, streaming_connections=None, file_upload_size_mb=None
+)
+
+
+class ApiKey(Frozen):
+    """A key that clients may send, and what its bearers may do."""
+
+    key: Secret = Field(description='The key; write it as "${VARIABLE}".')
+    name: Name | None = Field(None, description="Who bears it; keys of one name share their limits.")
+    models: Globs = Field(("*",), description="Globs of the model ids that its bearers may see and use.")
+    rate_limits: RateLimits | None = Field(
+        None, description="Limits for all its bearers together; null counts them by address, as others."
+    )
+
+    @property
+    def bearer(self) -> str:
+        """What the limits call its bearers: the name, or what tells the key from others."""
+        return self.name or hashlib.sha256(self.key.get_secret_value().encode()).hexdigest()[:8]
 
 
 class Door(Frozen):
@@ -39,8 +84,10 @@ class Door(Frozen):
         description="Address to listen on; 0.0.0.0 or :: lets other machines in.",
     )
     port: int = Field(0, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
-    api_keys: tuple[ApiKey, ...] = Field(
-        (), description='Keys of which clients must send one; empty accepts everyone. Write them as "${VARIABLE}".'
+    api_keys: tuple[Secret | ApiKey, ...] = Field(
+        (),
+        description="Keys of which clients must send one; empty accepts everyone. Each is a text, best written as "
+        '"${VARIABLE}", or an object with models and limits of its own.',
     )
     cors_origins: tuple[Origin, ...] = Field(
         (), description="Origins whose web pages may call, such as https://app.example.com; * is any."
@@ -48,8 +95,29 @@ class Door(Frozen):
     allowed_hosts: tuple[HostName, ...] = Field(
         (), description="More names that the Host header may bear, besides localhost and IP addresses."
     )
-    models: tuple[Name, ...] = Field(("*",), description="Globs of the model ids that this door shows.")
-    rate_limits: RateLimits = Field(RateLimits(), description="Limits for each client; not enforced yet.")
+    allow_management: Literal["auto", "always", "never"] = Field(
+        "auto", description="Let clients start and stop models; auto: on loopback, and elsewhere if there are api_keys."
+    )
+    models: Globs = Field(("*",), description="Globs of the model ids that this door shows.")
+    rate_limits: RateLimits = Field(RateLimits(), description="What each client, told by its address, may ask.")
+    trusted_proxies: tuple[IpNetwork, ...] = Field(
+        (),
+        description="Addresses or networks of reverse proxies, whose X-Forwarded-For or Forwarded header is believed.",
+    )
+
+    def known_keys(self) -> tuple[ApiKey, ...]:
+        """All keys; one that is a text alone may do what the door allows."""
+        return tuple(key if isinstance(key, ApiKey) else ApiKey(key=key) for key in self.api_keys)
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host.casefold() == "localhost":
+            return True
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
 
 
 class OllamaDoor(Door):

@@ -56,6 +56,11 @@ class Binaries:
             known = self._builds[kind] = changed, ask(kind, command, self._env)
         return known[1]
 
+    def known_version(self, kind: str) -> str | None:
+        """The version of a runtime, if it has been asked already."""
+        known = self._builds.get(kind)
+        return known[1].version if known else None
+
 
 def locate(settings: RuntimeSettings, environ: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return the command of each runtime that is here."""

@@ -31,6 +31,8 @@ REAP_SECONDS = 5.0
 
 Probe = Callable[[Endpoint, str], Awaitable[bool]]
 
+# A dot for each hundredth of the weights that is read; newer builds print them only if asked to.
+DOTS = re.compile(r"^\.{1,100}$", re.MULTILINE)
 # What llama.cpp and the system print when there is not enough memory.
 OUT_OF_MEMORY = re.compile(r"out of memory|(failed|unable) to allocate|cannot allocate|bad_alloc|MemoryError", re.I)
 # The words of a child's log that say why it would not load; the first that matches speaks for it.
@@ -80,6 +82,11 @@ class Log(asyncio.SubprocessProtocol):
         text = b"".join(self._chunks).decode(errors="replace")
         clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
         return [line[:LINE_BYTES] for line in clean.splitlines()[-lines:]]
+
+    def loaded_fraction(self) -> float | None:
+        """How much of the weights is read, from 0 to 1; None if the runtime does not tell."""
+        dots = DOTS.findall("\n".join(self.tail(200)))
+        return len(dots[-1]) / 100 if dots else None
 
     def _keep(self, chunk: bytes) -> None:
         self._chunks.append(chunk[-LOG_BYTES:])

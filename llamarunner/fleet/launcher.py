@@ -1,4 +1,4 @@
-"""A model and a task → `Launch`, by the owner's settings and with the runtimes of this machine."""
+"""A model, a task and settings → `Launch`, with the runtimes of this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import secrets
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.config import Settings
+from llamarunner.config import ModelSettings, Settings
+from llamarunner.errors import ModelFailed
 from llamarunner.fleet import runtimes
 from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.launch import Launch, Task
@@ -27,9 +28,8 @@ class Launcher:
         self._machine = Binaries(settings.runtime, os.environ)
         self._settings = settings
 
-    def __call__(self, entry: ModelEntry, task: Task) -> Launch:
+    def __call__(self, entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
         """Raises ModelFailed if no runtime is here, or the one chosen cannot do what the settings ask."""
-        model = self._settings.for_model(entry.id)
         kind, _ = self.choose(model.runtime)
         build = self._machine.build(kind)
         launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), build)
@@ -40,6 +40,14 @@ class Launcher:
     def choose(self, kind: str | None = None) -> tuple[str, str]:
         """The kind of runtime that will run models, and why; `kind` overrides what the settings say for all."""
         return runtimes.choose(kind or self._settings.runtime.kind, self._machine.kinds)
+
+    def known(self) -> tuple[str | None, str | None]:
+        """The kind of runtime that will run models, and its version; None for what is not known yet. Never blocks."""
+        try:
+            kind = self.choose()[0]
+        except ModelFailed:
+            return None, None
+        return kind, self._machine.known_version(kind)
 
     def version(self) -> str:
         """The version of the runtime that will run models; blocks for the first answer. Raises ModelFailed."""

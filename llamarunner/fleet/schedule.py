@@ -1,8 +1,8 @@
 """Who runs: every decision of the fleet, without I/O and without a clock.
 
-Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `stop`, `tick`, `shut_down`), each with the time;
-effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before the next, so
-nothing is ever decided on a stale reading.
+Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `stop`, `tick`, `shut_down`), each with the
+time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before the next,
+so nothing is ever decided on a stale reading.
 
 The rules:
 
@@ -164,13 +164,16 @@ class Schedule:
 
     # ── facts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def ask(self, ticket: Ticket, name: str, terms: Terms, now: float, keep: bool = False) -> list[Effect]:
-        """A caller wants to use a unit; it is granted, refused, or told later."""
+    def ask(self, ticket: Ticket, name: str, terms: Terms, now: float, keep: bool | None = None) -> list[Effect]:
+        """A caller wants to use a unit; it is granted, refused, or told later.
+
+        With `keep` the unit stays loaded until it is stopped by hand; False takes that back, None leaves it as it is.
+        """
         unit = self.units.setdefault(name, Unit(name, terms))
         unit.terms = terms
         if error := self._objection(unit, now):
             return [Refuse(ticket, error)]
-        unit.kept = unit.kept or keep
+        unit.kept = unit.kept if keep is None else keep
         self._tickets[ticket] = unit
         unit.waiting[ticket] = now
         return self._settle(now)
@@ -205,15 +208,23 @@ class Schedule:
             self._fail(unit, death or Death("the model's process ended"), now)
         return self._settle(now)
 
+    def renew(self, name: str, now: float) -> list[Effect]:
+        """A unit is to run with other settings: its process ends once its callers are done.
+
+        Those that wait, or ask from now on, get the next process. Nothing ends if `ask` would refuse them.
+        """
+        if unit := self.units.get(name):
+            self._forgive(unit)
+            if not self._objection(unit, now):
+                self._retire(unit, "asked")
+        return self._settle(now)
+
     def stop(self, name: str, now: float, force: bool = False) -> list[Effect]:
         """The owner wants a unit unloaded: after its callers are done, or at once by force."""
         if unit := self.units.get(name):
             unit.kept = False
             self._refuse_all(unit, ServiceUnavailable(f"The model '{name}' was stopped before it was ready."))
-            if unit.state is State.ERROR:
-                unit.move(State.UNLOADED)
-                unit.failures.clear()
-                unit.not_before = 0.0
+            self._forgive(unit)
             self._retire(unit, "asked", force)
         return self._settle(now)
 
@@ -250,6 +261,13 @@ class Schedule:
                 soon = (unit.not_before, came + self.rules.patience, came + self.rules.queue_timeout)
                 times += [moment for moment in soon if moment > now]
         return min(times, default=None)
+
+    def overdue(self, now: float) -> float:
+        """Seconds since which something should have happened; more than a moment means that `tick` is not called."""
+        times = [unit.expires for unit in self.units.values() if unit.expires is not None]
+        waiting = [unit for unit in self.units.values() if unit.waiting and unit.state is not State.LOADING]
+        times += [next(iter(unit.waiting.values())) + self.rules.queue_timeout for unit in waiting]
+        return max(0.0, now - min(times, default=now))
 
     # ── decisions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -385,6 +403,13 @@ class Schedule:
         unit.not_before = now + self._backoff(len(unit.failures))
         wait = unit.not_before - now
         self._refuse_all(unit, ModelFailed(f"The model '{unit.name}' failed: {death.cause}.", retry_after=wait))
+
+    def _forgive(self, unit: Unit) -> None:
+        """Forget the failures of a unit, since its owner has changed something."""
+        if unit.state is State.ERROR:
+            unit.move(State.UNLOADED)
+            unit.failures.clear()
+            unit.not_before = 0.0
 
     def _backoff(self, failures: int) -> float:
         if failures >= FAILURES_ALLOWED:

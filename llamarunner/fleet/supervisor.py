@@ -8,6 +8,8 @@ and `Child`'s own exit does the rest.
 
     async with supervisor.lease(entry, Task.GENERATE) as lease:
         ... talk to lease.endpoint ...
+
+`start` and `stop` are for the owner. A start may override settings; that holds until the model is unloaded.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from functools import partial
 from typing import Self
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.config import Settings
+from llamarunner.config import ModelSettings, Settings
 from llamarunner.errors import LlamaRunnerError, ModelNotLoaded
 from llamarunner.events import Bus, ModelFailed, ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet import memory
@@ -52,7 +54,17 @@ AUTOPSY_SECONDS = 0.5
 SUSPECT_PROBES = 2
 SUSPECT_PATH = "/v1/models"  # every runtime has it
 
-Describe = Callable[[ModelEntry, Task], Launch]
+Describe = Callable[[ModelEntry, Task, ModelSettings], Launch]
+
+
+@dataclass(slots=True)
+class Subject:
+    """What the supervisor knows of a unit, running or not."""
+
+    entry: ModelEntry
+    task: Task
+    overrides: ModelSettings | None = None  # go over the settings, until the unit is unloaded
+    used_at: float | None = None  # time.time() at which a lease was given back last
 
 
 @dataclass(slots=True)
@@ -61,6 +73,7 @@ class Instance:
 
     entry: ModelEntry
     task: Task
+    settings: ModelSettings
     runner: asyncio.Task[Death] | None = None
     child: Child | None = None
     endpoint: Endpoint | None = None
@@ -73,19 +86,19 @@ class Instance:
 class Lease:
     """The right to use one model until the `async with` ends; made by `Supervisor.lease`."""
 
-    def __init__(self, supervisor: Supervisor, entry: ModelEntry, task: Task, keep: bool) -> None:
+    def __init__(self, supervisor: Supervisor, entry: ModelEntry, task: Task) -> None:
         self._supervisor = supervisor
         self._entry = entry
         self._task = task
-        self._keep = keep
         self._instance: Instance | None = None
 
     async def __aenter__(self) -> Self:
         """Wait until the model is ready. Raises ModelFailed, QueueFull, ShuttingDown or ServiceUnavailable."""
-        self._instance = await self._supervisor._admit(self, self._entry, self._task, self._keep)
+        self._instance = await self._supervisor._admit(self, self._entry, self._task)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._supervisor._note_use(self._entry, self._task)
         self._supervisor._leave(self)
 
     @property
@@ -110,7 +123,8 @@ class Lease:
 class Supervisor:
     """Use it as `async with Supervisor(…) as supervisor`; leaving ends every child.
 
-    `describe` turns a model and a task into a launch (it may block), `probe` asks a child whether it is ready.
+    `describe` turns a model, its task and its settings into a launch (it may block), `probe` asks a child whether it is
+    ready.
     """
 
     def __init__(self, settings: Settings, describe: Describe, probe: Probe, bus: Bus) -> None:
@@ -120,7 +134,7 @@ class Supervisor:
         self._probe = probe
         self._bus = bus
         self._schedule = Schedule(_rules(settings), self._free_memory, lambda: random.uniform(0.8, 1.2))
-        self._subjects: dict[str, tuple[ModelEntry, Task]] = {}
+        self._subjects: dict[str, Subject] = {}
         self._instances: dict[str, Instance] = {}
         self._callers: dict[Ticket, asyncio.Future[Instance]] = {}
         self._group = asyncio.TaskGroup()
@@ -140,20 +154,32 @@ class Supervisor:
 
     # ── for callers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def lease(self, entry: ModelEntry, task: Task, keep: bool = False) -> Lease:
-        """Borrow a model, starting it if need be; `keep` exempts it from idle unloading."""
-        return Lease(self, entry, task, keep)
+    def lease(self, entry: ModelEntry, task: Task) -> Lease:
+        """Borrow a model, starting it if need be."""
+        return Lease(self, entry, task)
 
-    async def start(self, entry: ModelEntry, task: Task = Task.GENERATE) -> None:
-        """Load a model and keep it loaded until it is stopped by hand. Raises as `lease` does."""
-        async with self.lease(entry, task, keep=True):
-            pass
+    def start(
+        self, entry: ModelEntry, task: Task = Task.GENERATE, overrides: ModelSettings | None = None
+    ) -> asyncio.Future[Instance]:
+        """Load a model and keep it loaded until it is stopped by hand, or idle for the `ttl_seconds` of the overrides.
+
+        The future tells when it is ready, and need not be awaited; it fails as `lease` does. A process that runs with
+        other settings than the overrides make is ended once its callers are done, and the model starts anew.
+        Raises ModelNotLoaded for a broken file.
+        """
+        ticket = object()
+        keep = overrides is None or overrides.ttl_seconds is None
+        started = self._ask(ticket, entry, task, keep, overrides)
+        started.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is fine to look away
+        started.add_done_callback(lambda _: self._leave(ticket))
+        return started
 
     async def stop(self, entry: ModelEntry, force: bool = False) -> None:
         """Unload a model, after its callers are done or at once; returns when its processes are gone."""
         lives = []
-        for name, (model, _) in self._subjects.items():
-            if model.id == entry.id:
+        for name, subject in self._subjects.items():
+            if subject.entry.id == entry.id:
+                subject.overrides = None
                 lives += [instance for instance in [self._instances.get(name)] if instance]
                 self._carry_out(self._schedule.stop(name, time.monotonic(), force))
         for instance in lives:
@@ -184,7 +210,7 @@ class Supervisor:
     def loaded(self) -> list[str]:
         """The ids of the models that are ready to use."""
         units = self._schedule.units
-        ready = (entry.id for name, (entry, _) in self._subjects.items() if units[name].state is State.LOADED)
+        ready = (subject.entry.id for name, subject in self._subjects.items() if units[name].state is State.LOADED)
         return list(dict.fromkeys(ready))
 
     def unit(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Unit | None:
@@ -194,6 +220,17 @@ class Supervisor:
     def instance(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Instance | None:
         """The running process of a model, if there is one."""
         return self._instances.get(_unit_name(entry, task))
+
+    def last_used(self, entry: ModelEntry, task: Task = Task.GENERATE) -> float | None:
+        """When a request was last done with an instance, as `time.time()`; None if none ever was."""
+        unit, subject = self.unit(entry, task), self._subjects.get(_unit_name(entry, task))
+        if unit is None or subject is None:
+            return None
+        return time.time() if unit.leases else subject.used_at
+
+    def overdue(self) -> float:
+        """Seconds by which the schedule is late; more than a moment means that it hangs."""
+        return self._schedule.overdue(time.monotonic())
 
     async def close(self) -> None:
         """Refuse all callers, stop every child, and wait until all are gone."""
@@ -210,29 +247,64 @@ class Supervisor:
 
     # ── leases ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _admit(self, lease: Lease, entry: ModelEntry, task: Task, keep: bool) -> Instance:
-        if entry.error:
-            raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
-        name = _unit_name(entry, task)
-        self._subjects[name] = (entry, task)
-        caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
-        self._callers[lease] = caller
+    async def _admit(self, lease: Lease, entry: ModelEntry, task: Task) -> Instance:
         try:
-            self._carry_out(self._schedule.ask(lease, name, self._terms(entry, task), time.monotonic(), keep))
-            return await caller
+            return await self._ask(lease, entry, task)
         except BaseException:
             self._leave(lease)
             raise
 
-    def _leave(self, lease: Lease) -> None:
-        self._callers.pop(lease, None)
-        self._carry_out(self._schedule.leave(lease, time.monotonic()))
+    def _ask(
+        self,
+        ticket: Ticket,
+        entry: ModelEntry,
+        task: Task,
+        keep: bool | None = None,
+        overrides: ModelSettings | None = None,
+    ) -> asyncio.Future[Instance]:
+        """Ask the schedule for a unit; the future is its answer. Raises ModelNotLoaded for a broken file."""
+        if entry.error:
+            raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
+        name, now = _unit_name(entry, task), time.monotonic()
+        subject = self._subject(name, entry, task)
+        if overrides is not None:
+            self._override(name, subject, overrides)
+        caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
+        self._callers[ticket] = caller
+        self._carry_out(self._schedule.ask(ticket, name, self._terms(entry, self._settings_of(subject)), now, keep))
+        return caller
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._callers.pop(ticket, None)
+        self._carry_out(self._schedule.leave(ticket, time.monotonic()))
+
+    def _note_use(self, entry: ModelEntry, task: Task) -> None:
+        self._subjects[_unit_name(entry, task)].used_at = time.time()
+
+    def _subject(self, name: str, entry: ModelEntry, task: Task) -> Subject:
+        """What a unit is from now on; one at rest has no overrides."""
+        subject = self._subjects.setdefault(name, Subject(entry, task))
+        subject.entry = entry
+        unit = self._schedule.units.get(name)
+        if name not in self._instances and not (unit and unit.waiting):
+            subject.overrides = None
+        return subject
+
+    def _override(self, name: str, subject: Subject, overrides: ModelSettings) -> None:
+        """Put settings over the owner's; a process that was started otherwise, or failed, makes way."""
+        subject.overrides = overrides
+        instance = self._instances.get(name)
+        if instance is None or _of_process(instance.settings) != _of_process(self._settings_of(subject)):
+            self._carry_out(self._schedule.renew(name, time.monotonic()))
+
+    def _settings_of(self, subject: Subject) -> ModelSettings:
+        settings = self._settings.for_model(subject.entry.id)
+        return settings.merged(subject.overrides) if subject.overrides else settings
 
     def _free_memory(self) -> int | None:
         return memory.available() if self._rules.memory_check else None
 
-    def _terms(self, entry: ModelEntry, task: Task) -> Terms:
-        model = self._settings.for_model(entry.id)
+    def _terms(self, entry: ModelEntry, model: ModelSettings) -> Terms:
         ttl = self._rules.ttl_seconds if model.ttl_seconds is None else model.ttl_seconds
         return Terms(ttl, bool(model.pinned), entry.memory_needed(context_size(entry, model)))
 
@@ -261,10 +333,11 @@ class Supervisor:
             caller.set_exception(answer)
 
     def _spawn(self, name: str) -> None:
-        entry, task = self._subjects[name]
-        instance = self._instances[name] = Instance(entry, task)
+        subject = self._subjects[name]
+        instance = Instance(subject.entry, subject.task, self._settings_of(subject))
+        self._instances[name] = instance
         self._empty.clear()
-        self._bus.publish(ModelLoading(entry.id))
+        self._bus.publish(ModelLoading(instance.entry.id))
         instance.runner = self._group.create_task(self._live(name, instance), name=f"child {name}")
         instance.runner.add_done_callback(partial(self._buried, name, instance))
 
@@ -291,7 +364,7 @@ class Supervisor:
         """The life of one child; cancelled to stop it."""
         entry = instance.entry
         try:
-            launch = await asyncio.to_thread(self._describe, entry, instance.task)
+            launch = await asyncio.to_thread(self._describe, entry, instance.task, instance.settings)
             async with await Child.spawn(launch, self._rules.stop_grace_seconds) as child:
                 instance.child = child
                 limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)
@@ -350,6 +423,11 @@ def _rules(settings: Settings) -> Rules:
         queue_timeout=chosen.queue_timeout_seconds,
         patience=chosen.patience_seconds,
     )
+
+
+def _of_process(settings: ModelSettings) -> ModelSettings:
+    """The settings that a process is started with, without those about when it ends."""
+    return settings.model_copy(update={"ttl_seconds": None, "pinned": None})
 
 
 def _file(entry: ModelEntry) -> tuple[object, ...]:

@@ -13,8 +13,8 @@ import socket
 from collections.abc import Mapping
 from functools import lru_cache
 
-from llamarunner.config import Door
-from llamarunner.errors import Forbidden, InvalidRequest, Unauthorized
+from llamarunner.config import ApiKey, Door
+from llamarunner.errors import Forbidden, InvalidRequest, Unauthorized, WrongKey
 
 Headers = Mapping[str, str]
 
@@ -27,7 +27,7 @@ class Admission:
         configured = {name.casefold() for name in door.allowed_hosts}
         self._hosts = frozenset({"localhost", own, own.split(".")[0]} | configured)
         self._origins = frozenset(door.cors_origins)
-        self._keys = tuple(key.get_secret_value().encode() for key in door.api_keys)
+        self._keys = tuple((key.key.get_secret_value().encode(), key) for key in door.known_keys())
         self.is_own_host = lru_cache(maxsize=256)(self._is_own_host)
 
     def check_host(self, host: str) -> None:
@@ -44,17 +44,21 @@ class Admission:
         """Tell whether pages of an origin may read our answers."""
         return origin in self._origins or "*" in self._origins
 
-    def check_key(self, headers: Headers) -> None:
-        """Ask for one of the door's keys, if it has any. Raises Unauthorized or InvalidRequest."""
+    def check_key(self, headers: Headers) -> ApiKey | None:
+        """Ask for one of the door's keys, and tell which it is; None if the door has none.
+
+        Raises Unauthorized, as WrongKey if there is a key, or InvalidRequest.
+        """
         if not self._keys:
-            return
+            return None
         given = _credential(headers)
         if given is None:
             raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
         secret = given.encode(errors="surrogateescape")
-        matches = [hmac.compare_digest(secret, key) for key in self._keys]  # all of them, in constant time
-        if not any(matches):
-            raise Unauthorized("The API key is not valid.")
+        found = [key for own, key in self._keys if hmac.compare_digest(secret, own)]  # all of them, in constant time
+        if not found:
+            raise WrongKey("The API key is not valid.")
+        return found[0]
 
     def _is_own_host(self, host: str) -> bool:
         name = _host_name(host)

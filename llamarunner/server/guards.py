@@ -4,8 +4,9 @@
     errors   whatever is raised further in becomes an answer in the caller's language
     hygiene  oddities of HTTP that two parsers might read differently are refused
     host     and then origin: no strangers' web pages
-    key      if the door has keys; /health needs none
+    key      if the door has keys; /health needs none. It may narrow the models that the request can see
     drain    while the server stops, nothing new begins
+    limits   a client has its budget; probes and metrics are free
 
 The first two are one middleware, the others the second: each costs a call on every request.
 """
@@ -36,7 +37,7 @@ from llamarunner.errors import (
     UnsupportedMedia,
 )
 from llamarunner.server.drain import STOPPING
-from llamarunner.server.services import REQUEST_ID, VIEW
+from llamarunner.server.services import ACCOUNT, ALL_MODELS, CLIENT, REQUEST_ID, SCOPE, TICKET, VIEW
 
 access = logging.getLogger("llamarunner.access")
 log = logging.getLogger("llamarunner.server")
@@ -45,6 +46,11 @@ CLIENT_GONE = 499  # in the log only, as nginx has it
 SPOKEN_VERSIONS = (HttpVersion11, HttpVersion10)
 CLOSING = (ShuttingDown, RequestTimeout, PayloadTooLarge)  # what is left of the request is not worth reading
 OPEN_PATHS = frozenset({"/", "/health"})  # probes: they tell nothing and change nothing
+FREE_PATHS = OPEN_PATHS | {"/metrics"}  # of limits
+READABLE_HEADERS = (  # by pages of other sites, besides those that the standard lists
+    "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, "
+    "X-RateLimit-Reset, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests"
+)
 PREFLIGHT_SECONDS = "600"
 
 
@@ -61,7 +67,8 @@ async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         if access.isEnabledFor(logging.INFO):
             took = (time.perf_counter() - started) * 1000
-            line = (request[REQUEST_ID], request.remote, request.method, request.raw_path, status, took)
+            client = request.get(CLIENT, request.remote)
+            line = (request[REQUEST_ID], client, request.method, request.raw_path, status, took)
             access.info("%s %s %s %s %d %.1f ms", *line)
 
 
@@ -70,6 +77,8 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let requests in by the door's rules."""
     view = request.app[VIEW]
     rules, headers = view.rules, request.headers
+    client = request[CLIENT] = view.origins.client(request.remote, headers)
+    account = request[ACCOUNT] = view.account(client)
     check_hygiene(request)
     host = headers.get("Host", "")
     rules.check_host(host)
@@ -79,10 +88,15 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in headers and rules.allows_origin(origin):
             return _preflight(request)
     if request.path not in OPEN_PATHS:
-        rules.check_key(headers)
+        key = view.check_key(client, headers)
+        account = request[ACCOUNT] = view.account(client, key)
+        SCOPE.set(ALL_MODELS if key is None else key.models)
         if request.method == "POST" and view.services.drain.active:
             raise ShuttingDown(STOPPING, retry_after=5)
-    return await handler(request)
+    if request.path in FREE_PATHS:
+        return await handler(request)
+    with view.limiter.admit(account, time.monotonic_ns()) as request[TICKET]:
+        return await handler(request)
 
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
@@ -90,10 +104,13 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     view, headers = request.app[VIEW], response.headers
     headers["X-Request-ID"] = request[REQUEST_ID]
     headers["Server"] = "LlamaRunner"
+    standing = view.limiter.standing(request[ACCOUNT], time.monotonic_ns())
+    if standing is not None:
+        headers.update(standing.headers())
     origin = request.headers.get("Origin")
     if origin is not None and view.rules.allows_origin(origin):
         headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+        headers["Access-Control-Expose-Headers"] = READABLE_HEADERS
     if view.door.cors_origins:
         headers["Vary"] = "Origin"
 

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, guards, manage_api, openai_api
+from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -65,7 +65,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
 @asynccontextmanager
 async def opened(door: Door, name: str, services: Services, sockets: Sequence[socket.socket]) -> AsyncIterator[str]:
     """Serve a door on bound sockets and give its URL; leaving ends what is still under way within four seconds."""
-    door_runner = runner(build(door, name, services))
+    app = build(door, name, services)
+    app[VIEW].port = sockets[0].getsockname()[1]
+    door_runner = runner(app)
     await door_runner.setup()
     try:
         sites = [Site(door_runner, sock) for sock in sockets]
@@ -79,7 +81,13 @@ async def opened(door: Door, name: str, services: Services, sockets: Sequence[so
 def _routes(name: str) -> dict[tuple[str, str], Handler]:
     routes: dict[tuple[str, str], Handler] = {
         ("GET", "/health"): manage_api.health,
+        ("GET", "/v1/system/status"): manage_api.system_status,
+        ("GET", "/v1/server/info"): manage_api.server_info,
         ("GET", "/v1/models"): openai_api.list_models,
+        ("GET", "/v1/models/{id:.+}/status"): models_api.status,
+        ("GET", "/v1/models/{id:.+}/info"): models_api.info,
+        ("POST", "/v1/models/{id:.+}/start"): models_api.start,
+        ("POST", "/v1/models/{id:.+}/stop"): models_api.stop,
         ("GET", "/v1/models/{id:.+}"): openai_api.retrieve_model,
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():

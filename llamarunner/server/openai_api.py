@@ -12,9 +12,9 @@ from llamarunner.dialects import anthropic, chat, constraints, openai, strict_js
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
 from llamarunner.fleet.launch import Task
-from llamarunner.server import body, relay
-from llamarunner.server.resolve import native_task, resolve
-from llamarunner.server.services import VIEW, View
+from llamarunner.server import body, models_api, relay
+from llamarunner.server.resolve import resolve
+from llamarunner.server.services import VIEW
 from llamarunner.server.upstream import Call
 
 
@@ -68,7 +68,9 @@ async def list_models(request: web.Request) -> web.Response:
     view = request.app[VIEW]
     if "anthropic-version" in request.headers:
         return _json(anthropic.model_list([anthropic.model_object(entry) for entry in view.entries]))
-    return _json(openai.model_list([openai.model_object(entry, _status(view, entry)) for entry in view.entries]))
+    return _json(
+        openai.model_list([openai.model_object(entry, models_api.status_of(view, entry)) for entry in view.entries])
+    )
 
 
 async def retrieve_model(request: web.Request) -> web.Response:
@@ -77,7 +79,7 @@ async def retrieve_model(request: web.Request) -> web.Response:
     entry = view.find(request.match_info["id"])
     if "anthropic-version" in request.headers:
         return _json(anthropic.model_object(entry))
-    return _json(openai.model_object(entry, _status(view, entry)))
+    return _json(openai.model_object(entry, models_api.status_of(view, entry)))
 
 
 def _wants_stream(document: dict[str, object]) -> bool:
@@ -92,13 +94,6 @@ def _named(raw: bytes, document: dict[str, object], entry: ModelEntry) -> bytes:
     if document.get("model") == entry.id:
         return raw
     return strict_json.dumps({**document, "model": entry.id})
-
-
-def _status(view: View, entry: ModelEntry) -> str:
-    if entry.error:
-        return "error"
-    unit = view.services.supervisor.unit(entry, native_task(entry))
-    return unit.state.value if unit else "unloaded"
 
 
 def _json(value: object) -> web.Response:

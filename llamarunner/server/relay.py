@@ -19,7 +19,7 @@ from aiohttp import HttpVersion11, web
 from llamarunner.dialects.wire import COMMENT, Dialect
 from llamarunner.errors import LlamaRunnerError, RequestTimeout, ShuttingDown
 from llamarunner.server.client import BUFFER
-from llamarunner.server.services import REQUEST_ID, VIEW, Services
+from llamarunner.server.services import REQUEST_ID, TICKET, VIEW, Services
 from llamarunner.server.upstream import Answer, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
 
@@ -33,6 +33,7 @@ async def forward(request: web.Request, call: Call, dialect: Dialect, stream: bo
     """Answer a request with what a model says to `call`. Raises our errors as long as nothing has been sent."""
     services = request.app[VIEW].services
     if stream:
+        request[TICKET].begin_stream()
         return await _Stream(request, call, dialect, services).run()
     return await _buffered(request, call, services)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import Door, Settings
-from llamarunner.errors import ModelNotFound
+from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
+from llamarunner.errors import Forbidden, ModelNotFound, Unauthorized, WrongKey
 from llamarunner.fleet.supervisor import Supervisor
-from llamarunner.server.admission import Admission
+from llamarunner.limits import Account, Limiter, Ticket
+from llamarunner.server.admission import Admission, Headers
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
+from llamarunner.server.figures import Figures
+from llamarunner.server.forwarded import Origins, budget_of, is_loopback
 
 
 @dataclass(slots=True)
@@ -28,7 +33,12 @@ class Services:
     drain: Drain
     version: str
     started_at: float  # time.monotonic() when the server started
+    runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
+    figures: Figures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figures = Figures(self.client)
 
     @property
     def uptime(self) -> int:
@@ -48,16 +58,61 @@ class View:
     def __init__(self, name: str, door: Door, services: Services) -> None:
         self.name = name
         self.services = services
+        self.port: int | None = None  # on which it listens
+        self._local = door.local  # as it was opened, whatever the settings say later
+        self.limiter = Limiter()
+        self.guesses = Limiter()
         services.views.append(self)
         self.configure(door)
 
     def configure(self, door: Door) -> None:
         self.door = door
         self.rules = Admission(door)
+        self.origins = Origins(door.trusted_proxies)
+
+    def account(self, address: str, key: ApiKey | None = None) -> Account:
+        """Whose budget a request is counted in, and what it allows: the key's, if it has one, or the address's."""
+        if key is not None and key.rate_limits is not None:
+            return Account(f"key {key.bearer}", key.rate_limits)
+        limits = self.door.rate_limits
+        exempt = limits.exempt_loopback and is_loopback(address)
+        return Account(budget_of(address), NO_LIMITS if exempt else limits)
+
+    def check_key(self, address: str, headers: Headers) -> ApiKey | None:
+        """Find the key that a request bears, if this door asks for one; an address has few guesses.
+
+        Raises Unauthorized, InvalidRequest, or RateLimited. After too many wrong keys the right one is refused too:
+        answers that tell it from them would let it be guessed.
+        """
+        if not self.door.api_keys:
+            return None
+        guesses, now = Account(budget_of(address), GUESSES), time.monotonic_ns()
+        self.guesses.check(guesses, now)
+        try:
+            return self.rules.check_key(headers)
+        except WrongKey:
+            self.guesses.admit(guesses, now).release()
+            raise
+        except Unauthorized:  # none was given, which is no guess, but a request
+            self.limiter.admit(self.account(address), now).release()
+            raise
+
+    def check_management(self, client: str) -> None:
+        """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden.
+
+        Behind a reverse proxy on this machine a client may come from anywhere.
+        """
+        local = self._local and is_loopback(client)
+        allowed = {"always": True, "never": False, "auto": local or bool(self.door.api_keys)}
+        if not allowed[self.door.allow_management]:
+            raise Forbidden(
+                "Models cannot be managed through this door; the owner can give it api_keys, or set allow_management."
+            )
 
     def shows(self, entry: ModelEntry) -> bool:
+        """Tell whether a model is to be seen here, by the request that is being answered."""
         model_id = entry.id.casefold()
-        return any(glob == "*" or fnmatchcase(model_id, glob.casefold()) for glob in self.door.models)
+        return _matches(model_id, self.door.models) and _matches(model_id, SCOPE.get())
 
     @property
     def entries(self) -> list[ModelEntry]:
@@ -75,5 +130,15 @@ class View:
         return entry
 
 
+def _matches(model_id: str, globs: Globs) -> bool:
+    return any(glob == "*" or fnmatchcase(model_id, glob.casefold()) for glob in globs)
+
+
+ALL_MODELS: Globs = ("*",)
+GUESSES = NO_LIMITS.model_copy(update={"requests_per_minute": 10})  # of wrong keys, for each address
+SCOPE: ContextVar[Globs] = ContextVar("models that the request's key may use", default=ALL_MODELS)
 VIEW = web.AppKey("view", View)
 REQUEST_ID = web.RequestKey("request_id", str)
+CLIENT = web.RequestKey("client", str)  # its address
+ACCOUNT = web.RequestKey("account", Account)
+TICKET = web.RequestKey("ticket", Ticket)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llamarunner import app
-from llamarunner.config import Settings
+from llamarunner.config import NO_LIMITS, Settings
 
 
 @asynccontextmanager
@@ -21,7 +21,7 @@ async def serving(*files: Path, **defaults: Any) -> AsyncIterator[str]:
         for file in files:
             shutil.copy(file, folder)
         settings = {
-            "proxies": {"ollama": {"enabled": False}, "lmstudio": {"port": 0}},
+            "proxies": {"ollama": {"enabled": False}, "lmstudio": {"port": 0, "rate_limits": NO_LIMITS}},
             "catalog": {"folders": [folder], "discover": nowhere, "demo_models": "hide"},
             "defaults": defaults,
         }

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from llamarunner.config import RuntimeSettings
+from llamarunner.config import RuntimeSettings, Settings
 from llamarunner.errors import ConfigError, ModelFailed
 from llamarunner.fleet import binaries
 from llamarunner.fleet.binaries import Binaries, ask
+from llamarunner.fleet.launcher import Launcher
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are shell scripts")
 
@@ -115,3 +116,11 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path: Path) -> None:
         assert "--model" in Binaries(RuntimeSettings(), os.environ).build("xllamacpp").flags
     finally:
         os.chdir(here)
+
+
+def test_the_launcher_knows_the_version_once_the_runtime_was_asked(tmp_path: Path) -> None:
+    launcher = Launcher(Settings(runtime=RuntimeSettings(binary=program(tmp_path, HELP))))
+    assert launcher.known() == ("llama-server", None)
+    launcher.version()
+    assert launcher.known() == ("llama-server", "42 (abc)")
+    assert Launcher(Settings(runtime=RuntimeSettings(kind="llama-cpp-python"))).known()[1] is None

@@ -263,6 +263,63 @@ def test_shutdown_refuses_newcomers_and_those_who_wait_and_lets_the_busy_finish(
     assert fleet.leave(1, 3) == [Stop("a", "shutdown")]
 
 
+def test_renewed_unit_ends_after_its_callers_and_the_next_process_is_for_those_who_wait() -> None:
+    fleet = schedule()
+    fleet.ask(1, "a", HOUR, 0, keep=True)
+    fleet.started("a", 0)
+    assert fleet.renew("a", 1) == []
+    assert fleet.ask(2, "a", HOUR, 2) == []
+    assert fleet.leave(1, 3) == [Stop("a", "asked")]
+    assert fleet.ended("a", None, 4) == [Spawn("a")]
+    assert fleet.started("a", 5) == [Grant(2, "a")]
+    assert fleet.units["a"].kept
+
+
+def test_renewed_unit_that_still_loads_refuses_nobody() -> None:
+    fleet = schedule()
+    fleet.ask(1, "a", HOUR, 0)
+    assert fleet.renew("a", 1) == [Stop("a", "asked")]
+    assert fleet.ended("a", None, 2) == [Spawn("a")]
+
+
+def test_renewing_forgives_failures_and_ends_nothing_that_could_not_start_again() -> None:
+    fleet = schedule(queue=1)
+    fleet.ask(1, "a", HOUR, 0)
+    fleet.ended("a", Death("exit code 1"), 0)
+    assert fleet.renew("a", 0) == []
+    load(fleet, "a")
+    assert fleet.ask("waits", "b", HOUR, 0) == [Spawn("b")]
+    assert fleet.renew("a", 1) == [], "the queue is full"
+    assert fleet.units["a"].state is State.LOADED
+    assert fleet.renew("unknown", 1) == []
+
+
+def test_start_by_hand_is_taken_back_by_one_that_says_so_and_by_no_other() -> None:
+    fleet = schedule()
+    fleet.ask(1, "a", Terms(ttl=60), 0, keep=True)
+    fleet.started("a", 0)
+    fleet.ask(2, "a", Terms(ttl=60), 1)
+    fleet.leave(1, 2)
+    fleet.leave(2, 2)
+    assert fleet.units["a"].expires is None
+    fleet.ask(3, "a", Terms(ttl=60), 3, keep=False)
+    fleet.leave(3, 3)
+    assert fleet.units["a"].expires == 63
+
+
+def test_schedule_that_is_not_ticked_is_overdue() -> None:
+    fleet = schedule(max_loaded=1)
+    load(fleet, "a", terms=Terms(ttl=60))
+    assert fleet.overdue(60) == 0
+    assert fleet.overdue(70) == 10
+    fleet.ask(1, "a", HOUR, 80)
+    fleet.ask(2, "b", HOUR, 80)
+    assert fleet.overdue(679) == 0
+    assert fleet.overdue(690) == 10
+    fleet.tick(690)
+    assert fleet.overdue(690) == 0
+
+
 def test_illegal_moves_raise() -> None:
     unit = Unit("a", HOUR)
     with pytest.raises(AssertionError, match="unloaded → loaded"):
@@ -312,8 +369,13 @@ class Fleet(RuleBasedStateMachine):
                 case Refuse(ticket, _):
                     self.waiting.pop(ticket)
 
-    @rule(name=NAMES, keep=st.booleans(), ttl=st.one_of(st.none(), st.floats(0.1, 20)), pinned=st.booleans())
-    def ask(self, name: str, keep: bool, ttl: float | None, pinned: bool) -> None:
+    @rule(
+        name=NAMES,
+        keep=st.sampled_from([None, True, False]),
+        ttl=st.one_of(st.none(), st.floats(0.1, 20)),
+        pinned=st.booleans(),
+    )
+    def ask(self, name: str, keep: bool | None, ttl: float | None, pinned: bool) -> None:
         self.next_ticket += 1
         self.waiting[self.next_ticket] = name
         terms = Terms(ttl, pinned and name == "a", 1 + ord(name) - ord("a"))
@@ -348,10 +410,17 @@ class Fleet(RuleBasedStateMachine):
         self.carry_out(self.fleet.stop(name, self.now, force))
         self.forced = self.closed
 
+    @rule(name=NAMES)
+    def renew(self, name: str) -> None:
+        waiting = dict(self.waiting)
+        self.carry_out(self.fleet.renew(name, self.now))
+        assert waiting.keys() - self.waiting.keys() == set(), "renewing turns nobody away"
+
     @rule(seconds=st.floats(0.01, 30))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.carry_out(self.fleet.tick(self.now))
+        assert self.fleet.overdue(self.now) == 0
 
     @rule(force=st.booleans())
     @precondition(lambda self: self.next_ticket > 15)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from llamarunner.config import ModelSettings
 from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, ShuttingDown
 from llamarunner.events import ModelFailed as FailedEvent
 from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
@@ -122,7 +123,7 @@ async def test_f06_load_that_runs_out_of_memory_evicts_the_idle_and_tries_once_m
 async def test_f08_model_that_cannot_fit_is_refused_before_it_is_started(make_fleet: MakeFleet) -> None:
     """No machine has room for a context of two thousand million tokens."""
     async with make_fleet({"a": []}) as fleet:
-        terms = fleet.supervisor._terms(fleet.entry("a"), Task.GENERATE)
+        terms = fleet.supervisor._terms(fleet.entry("a"), ModelSettings())
         assert terms.bytes_needed > fleet.entry("a").size
         fleet.supervisor._schedule._memory = lambda: terms.bytes_needed - 1
         with pytest.raises(ServiceUnavailable, match="Insufficient memory"):
@@ -241,6 +242,60 @@ async def test_idle_model_is_unloaded_and_an_explicit_start_is_kept(make_fleet: 
         await eventually(lambda: state_of(fleet, "a") is State.UNLOADED)
         assert ModelStopped("a", "idle") in fleet.events()
         assert fleet.supervisor.loaded() == ["b"]
+
+
+async def test_overrides_of_a_start_hold_until_the_model_is_unloaded(make_fleet: MakeFleet) -> None:
+    def contexts() -> list[str]:
+        starts = [fact["argv"] for fact in fleet.journal("a").facts("start")]
+        return [argv[argv.index("--ctx-size") + 1] for argv in starts]
+
+    async with make_fleet({"a": []}) as fleet:
+        entry = fleet.entry("a")
+        await use(fleet, "a")
+        own = contexts()[0]
+        for size, starts in (("512", 2), ("512", 2), ("1024", 3)):
+            await fleet.supervisor.start(entry, overrides=ModelSettings(ctx_size=int(size)))
+            await use(fleet, "a")
+            assert contexts()[-1] == size
+            assert len(contexts()) == starts
+        await fleet.supervisor.start(entry)
+        assert len(contexts()) == 3, "a plain start changes nothing"
+        await fleet.supervisor.stop(entry)
+        await use(fleet, "a")
+        assert contexts() == [own, "512", "1024", own]
+
+
+async def test_overriding_a_busy_model_waits_for_its_callers(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        async with fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE) as lease:
+            first = lease.endpoint.port
+            begun = fleet.supervisor.start(fleet.entry("a"), overrides=ModelSettings(parallel=2))
+            late = asyncio.gather(use(fleet, "a"))
+            await asyncio.sleep(0.05)
+            assert not begun.done()
+            assert alive(pid_of(fleet, "a"))
+        instance = await begun
+        assert instance.settings.parallel == 2
+        assert await late != [first]
+
+
+async def test_start_with_a_time_to_live_is_not_kept(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        await fleet.supervisor.start(fleet.entry("a"))
+        await fleet.supervisor.start(fleet.entry("a"), overrides=ModelSettings(ttl_seconds=0.1))
+        await eventually(lambda: state_of(fleet, "a") is State.UNLOADED)
+        assert len(fleet.journal("a").facts("start")) == 1
+
+
+async def test_last_use_is_that_of_requests_alone(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        entry = fleet.entry("a")
+        await fleet.supervisor.start(entry)
+        assert fleet.supervisor.last_used(entry) is None
+        began = time.time()
+        await use(fleet, "a")
+        await fleet.supervisor.stop(entry)
+        assert began <= (fleet.supervisor.last_used(entry) or 0) <= time.time()
 
 
 async def test_least_recently_used_model_makes_room(make_fleet: MakeFleet) -> None:

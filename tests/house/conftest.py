@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import Journal, fake_settings
+from tests.conftest import UNLIMITED_DOORS, Journal, fake_settings
 
 DEMO_MODELS = ["demo-chat", "demo-embed", "demo-vision"]  # what is listed while a person has no models of their own
 
@@ -50,7 +50,10 @@ OpenHouse = Callable[..., AbstractAsyncContextManager[House]]
 
 @pytest.fixture
 def open_house(tmp_path: Path) -> OpenHouse:
-    """Run `llamarunner serve` with some settings until the end of the block; both doors are on free ports."""
+    """Run `llamarunner serve` with some settings until the end of the block; both doors are on free ports.
+
+    They have no limits, unless the settings say how the doors are.
+    """
 
     @asynccontextmanager
     async def open_house(settings: dict[str, Any] | None = None) -> AsyncIterator[House]:
@@ -68,7 +71,7 @@ def open_house(tmp_path: Path) -> OpenHouse:
 async def start(folder: Path, settings: dict[str, Any]) -> House:
     """Start a server and read its greeting; fails with its log if it ends before."""
     config = folder / "settings.json"
-    config.write_text(json.dumps({"proxies": {"ollama": {"port": 0}, "lmstudio": {"port": 0}}, **settings}))
+    config.write_text(json.dumps({"proxies": UNLIMITED_DOORS, **settings}))
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "llamarunner", "serve", "--config", str(config)),

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from llamarunner import app
-from llamarunner.config import Settings, bundled
+from llamarunner.config import NO_LIMITS, Settings, bundled
 from tests.house.conftest import DEMO_MODELS, House, OpenHouse
 from tests.programs.write_gguf import write_embedding_model
 
@@ -227,7 +227,7 @@ async def test_model_that_only_embeds(open_house: OpenHouse, tmp_path: Path) -> 
 async def test_clients_that_leave_stop_the_model() -> None:
     """Endless answers whose readers go; left alone, llama.cpp would fill eight contexts, which takes it seconds."""
     nowhere = dict.fromkeys(("ollama", "lmstudio", "huggingface", "llama_cpp"), False)
-    proxies = {"ollama": {"enabled": False}, "lmstudio": {"port": 0}}
+    proxies = {"ollama": {"enabled": False}, "lmstudio": {"port": 0, "rate_limits": NO_LIMITS}}
     settings = Settings.model_validate({"proxies": proxies, "catalog": {"discover": nowhere}})
     endless = {"model": "demo-chat", "messages": QUESTION, "stream": True, "ignore_eos": True, "max_tokens": -1}
     async with app.running(settings) as running, aiohttp.ClientSession() as http:

@@ -22,7 +22,7 @@ CHANGING = (
     (r"Date: [^\n]+", "Date: DATE"),
     (r'"created":\d+', '"created":0'),
     (r'"created_at":"[^"]+"', '"created_at":"TIME"'),
-    (r'"timestamp": "[^"]+", "version": "[^"]+", "uptime": \d+', '"timestamp": "TIME", "version": "0", "uptime": 0'),
+    (r'"timestamp":"[^"]+","version":"[^"]+","uptime":\d+', '"timestamp":"TIME","version":"0","uptime":0'),
     (r"Content-Length: 9\d\n", "Content-Length: 90\n"),  # of the above
 )
 

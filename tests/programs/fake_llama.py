@@ -140,6 +140,7 @@ class Server:
         app = web.Application(client_max_size=2**31, middlewares=[self.guard])
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.health)
+        app.router.add_get("/props", self.props)
         app.router.add_post("/{path:.*}", self.generate)
         return app
 
@@ -154,6 +155,10 @@ class Server:
 
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    async def props(self, request: web.Request) -> web.Response:
+        granted = {"n_ctx": int(self.args.ctx_size or 4096)}
+        return web.json_response({"total_slots": int(self.args.parallel or 4), "default_generation_settings": granted})
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -18,7 +18,16 @@ from yarl import URL
 
 from llamarunner import app
 from llamarunner.catalog import Catalog, ModelEntry
-from llamarunner.config import CatalogSettings, Discover, Door, ServerSettings, Settings, SupervisorSettings
+from llamarunner.config import (
+    NO_LIMITS,
+    CatalogSettings,
+    Discover,
+    Door,
+    ModelSettings,
+    ServerSettings,
+    Settings,
+    SupervisorSettings,
+)
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.supervisor import Supervisor
@@ -111,7 +120,8 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """Open both doors; `models` are names and headers of files to write, `flags` go to every fake child.
 
-    `program` is another child program, with all its arguments.
+    `door` is how both doors are, without limits if it is not given. `program` is another child program, with all its
+    arguments.
     """
     for name, header in ({"chat": {}} if models is None else models).items():
         write_model(folder / "models" / f"{name}.gguf", **header)
@@ -121,12 +131,13 @@ async def open_house(
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
     )
     journal = folder / "journal"
+    door = door or Door(rate_limits=NO_LIMITS)
     async with AsyncExitStack() as stack:
         fake = ("fake_llama.py", "--port", "0", "--fake-journal", str(journal), *flags)
         services = await stack.enter_async_context(_services(settings, program or fake))
         urls = {}
         for name in ("ollama", "lmstudio"):
-            opening = listener.opened(door or Door(), name, services, listener.bind("127.0.0.1", 0))
+            opening = listener.opened(door, name, services, listener.bind("127.0.0.1", 0))
             urls[name] = await stack.enter_async_context(opening)
         client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         yield House(services, urls, client, journal)
@@ -137,8 +148,10 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
     catalog = Catalog(settings)
     catalog.scan()
 
-    def describe(entry: ModelEntry, task: Task) -> Launch:
-        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:])
+    def describe(entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
+        flags = {"--ctx-size": model.ctx_size, "--parallel": model.parallel}
+        chosen = [part for flag, value in flags.items() if value for part in (flag, str(value))]
+        argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:], *chosen)
         return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
     async with Client() as client, Supervisor(settings, describe, app.prober(client), Bus()) as supervisor:
