@@ -99,7 +99,7 @@ MARKS: dict[str, float | None] = {
     "tool and exact arguments": 95,
     "the same, tool names never seen": 95,
     "JSON valid under a schema": 100,
-    **dict.fromkeys(KINDS),
+    **dict.fromkeys(KINDS, 95),
     "JSON right under a schema": None,
     "plain answers in a forced schema": None,
     "remembered over 20 exchanges": None,
