@@ -27,7 +27,7 @@ from llamarunner import __version__
 from llamarunner.catalog import Catalog
 from llamarunner.config import Door, Loaded, Settings, load
 from llamarunner.errors import ConfigError, LlamaRunnerError
-from llamarunner.events import Bus
+from llamarunner.events import Bus, ServerStarted, ServerStopping
 from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
 from llamarunner.fleet.launcher import Launcher
@@ -90,6 +90,7 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
                 chores = [group.create_task(chore) for chore in work]
                 await signals.get()
                 log.info("stopping; once more skips the wait")
+                house.services.bus.publish(ServerStopping(__version__))
                 chores.append(group.create_task(_hurry(signals, house.services)))
                 await _drain(house.services)
                 await house.services.supervisor.close()
@@ -150,14 +151,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         catalog = Catalog(settings)
         await asyncio.to_thread(catalog.scan)
         launcher = Launcher(settings)
-        supervisor = Supervisor(settings, launcher, prober(client), Bus())
-        await stack.enter_async_context(supervisor)
+        bus = Bus()
+        supervisor = await stack.enter_async_context(Supervisor(settings, launcher, prober(client), bus))
         services = Services(
-            settings, catalog, supervisor, client, Drain(), __version__, time.monotonic(), launcher.known
+            settings, catalog, supervisor, bus, client, Drain(), __version__, time.monotonic(), launcher.known
         )
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
+        bus.publish(ServerStarted(__version__, urls))
         yield Running(services, launcher, settings, urls)
 
 

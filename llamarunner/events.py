@@ -7,12 +7,19 @@ and can read in `Subscription.lost` how many.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import ClassVar
 
 QUEUE_LENGTH = 1024
+
+
+def timestamp(moment: float) -> str:
+    """Write a `time.time()` as all our answers do: UTC, ISO 8601, whole seconds."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,25 @@ class Event:
     """Base of all events; `name` is what webhooks and websockets call it."""
 
     name: ClassVar[str]
+    at: float = field(default_factory=time.time, kw_only=True, compare=False)  # Unix time
+
+    def payload(self) -> dict[str, object]:
+        """Say it as the LlamaRunner Pro API does: the event, when it was (UTC, ISO 8601), and its data."""
+        data = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "at"}
+        return {"event": self.name, "timestamp": timestamp(self.at), "data": data}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStarted(Event):
+    name: ClassVar[str] = "server.started"
+    version: str
+    urls: dict[str, str]  # door → base URL
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStopping(Event):
+    name: ClassVar[str] = "server.stopping"
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +73,55 @@ class ModelStopped(Event):
 class ModelFailed(Event):
     name: ClassVar[str] = "model.failed"
     model_id: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Event):
+    """One request is over, well or not; its prompt and its answer are not told."""
+
+    name: ClassVar[str] = "request.finished"
+    request_id: str
+    door: str
+    client: str  # its address
+    method: str
+    path: str
+    status: int  # 499: the client left
+    seconds: float
+    model_id: str | None = None
+    stream: bool = False
+    first_token_seconds: float | None = None  # until the first byte of the answer's body
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionProgress(Event):
+    name: ClassVar[str] = "transcription.progress"
+    request_id: str
+    model_id: str
+    seconds: float  # of the audio, done so far
+    duration: float | None  # seconds of the whole audio, if known yet
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionCompleted(Event):
+    name: ClassVar[str] = "transcription.completed"
+    request_id: str
+    model_id: str
+    task: str  # transcribe, translate
+    language: str | None
+    duration: float  # seconds of audio
+    processing_seconds: float
+    text: str | None = None  # only if the owner wants it told
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionFailed(Event):
+    name: ClassVar[str] = "transcription.failed"
+    request_id: str
+    model_id: str
+    task: str
     cause: str
 
 

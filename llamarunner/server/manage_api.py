@@ -11,6 +11,7 @@ from typing import Literal
 from aiohttp import web
 
 from llamarunner.dialects import strict_json
+from llamarunner.events import timestamp
 from llamarunner.server import models_api
 from llamarunner.server.services import VIEW, Services, View
 
@@ -100,7 +101,7 @@ async def health(request: web.Request) -> web.Response:
         state = "draining"
     elif services.supervisor.overdue() > LATE_SECONDS:
         state = "unhealthy"
-    answer = Health(state, models_api.timestamp(time.time()), services.version, services.uptime)
+    answer = Health(state, timestamp(time.time()), services.version, services.uptime)
     return _json(answer, status=200 if state == "healthy" else 503)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
+from llamarunner.events import timestamp
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.schedule import State, Unit
 from llamarunner.fleet.supervisor import Instance
@@ -220,11 +220,6 @@ def pids(view: View, entry: ModelEntry) -> list[int]:
     """The processes of a model, whatever they are for."""
     instances = (view.services.supervisor.instance(entry, task) for task in Task)
     return [instance.child.pid for instance in instances if instance and instance.child]
-
-
-def timestamp(moment: float) -> str:
-    """Write a `time.time()` as the API does: UTC, whole seconds."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _progress(instance: Instance | None) -> Progress:

@@ -13,6 +13,7 @@ from aiohttp import web
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
 from llamarunner.errors import Forbidden, ModelNotFound, Unauthorized, WrongKey
+from llamarunner.events import Bus
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.server.admission import Admission, Headers
@@ -29,6 +30,7 @@ class Services:
     settings: Settings
     catalog: Catalog
     supervisor: Supervisor
+    bus: Bus
     client: Client  # for requests to models' processes
     drain: Drain
     version: str

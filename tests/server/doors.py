@@ -154,5 +154,6 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
         argv = (sys.executable, str(PROGRAMS / program[0]), *program[1:], *chosen)
         return Launch("fake", argv, ANNOUNCES, KEY, "/health", {"LLAMA_API_KEY": KEY})
 
-    async with Client() as client, Supervisor(settings, describe, app.prober(client), Bus()) as supervisor:
-        yield Services(settings, catalog, supervisor, client, Drain(), "1.2.3", time.monotonic())
+    bus = Bus()
+    async with Client() as client, Supervisor(settings, describe, app.prober(client), bus) as supervisor:
+        yield Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
