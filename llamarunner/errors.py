@@ -14,8 +14,9 @@
     ├── ModelNotFound             404 model_not_found
     ├── RateLimited               429 rate_limit_exceeded   (Retry-After)
     ├── ServiceUnavailable        503 service_unavailable   (Retry-After)
-    │   ├── ModelFailed           503  the model's process would not start, or keeps dying
-    │   ├── QueueFull             503
+    │   ├── NotReady              503  the model did not become ready; says how far it is, if it may be soon
+    │   │   ├── ModelFailed       503  its process would not start, or keeps dying
+    │   │   └── QueueFull         503
     │   └── ShuttingDown          503
     ├── ServerError               500 server_error
     │   ├── BackendFailed         502  the model's process died or spoke nonsense during the request
@@ -28,6 +29,7 @@ Messages are for the caller: no path of this machine, no traceback, and what to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -43,6 +45,7 @@ class LlamaRunnerError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after  # seconds; rendered as Retry-After, rounded up
+        self.details: Mapping[str, object] = {}  # more that a client is told, beside code and message
 
 
 class InvalidRequest(LlamaRunnerError):
@@ -109,11 +112,15 @@ class ServiceUnavailable(LlamaRunnerError):
         super().__init__(message, param=param, retry_after=retry_after)
 
 
-class ModelFailed(ServiceUnavailable):
+class NotReady(ServiceUnavailable):
+    """The model did not become ready for this request; `details` may have under `loading` how far it is."""
+
+
+class ModelFailed(NotReady):
     """The model's process did not become ready, or the loop breaker holds it back."""
 
 
-class QueueFull(ServiceUnavailable):
+class QueueFull(NotReady):
     """Too many requests wait for models."""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.dialects.llama_cpp import Refused
 from llamarunner.dialects.strict_json import dumps
 from llamarunner.dialects.wire import Dialect, sse
 from llamarunner.errors import LlamaRunnerError
@@ -27,8 +26,7 @@ _TYPES = {
 def error_object(error: LlamaRunnerError, request_id: str) -> dict[str, object]:
     """Describe an error as Anthropic does, whose types go by the status."""
     kind = _TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "api_error")
-    extra = error.extra if isinstance(error, Refused) else {}
-    inner = {**extra, "type": kind, "message": error.message, "code": error.code, "param": error.param}
+    inner = {**error.details, "type": kind, "message": error.message, "code": error.code, "param": error.param}
     return {"type": "error", "error": inner, "request_id": request_id}
 
 

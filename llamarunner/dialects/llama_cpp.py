@@ -31,11 +31,11 @@ _PATH = re.compile(r"(?<![\w/:.])(?:/(?!v1/)[\w.@+ -]*[\w.@+-](?=/)){1,}/[\w.@+-
 
 
 class Refused(InvalidRequest):
-    """The model's process refused the request; `extra` are the facts that it gave."""
+    """The model's process refused the request; `details` are the facts that it gave."""
 
-    def __init__(self, message: str, extra: Mapping[str, object]) -> None:
+    def __init__(self, message: str, details: Mapping[str, object]) -> None:
         super().__init__(message)
-        self.extra = extra
+        self.details = details
 
 
 class ContextLengthExceeded(Refused):

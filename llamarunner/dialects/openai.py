@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.dialects.llama_cpp import Refused
 from llamarunner.dialects.strict_json import dumps
 from llamarunner.dialects.wire import Dialect, sse
 from llamarunner.errors import LlamaRunnerError
 
 
 def error_object(error: LlamaRunnerError) -> dict[str, object]:
-    """Describe an error: the spec's `code`, `message` and `type`, and OpenAI's `param`."""
-    extra = error.extra if isinstance(error, Refused) else {}
-    return {**extra, "code": error.code, "message": error.message, "type": error.type, "param": error.param}
+    """Describe an error: the spec's `code`, `message` and `type`, OpenAI's `param`, and its details."""
+    return {**error.details, "code": error.code, "message": error.message, "type": error.type, "param": error.param}
 
 
 def error_body(error: LlamaRunnerError, request_id: str) -> bytes:

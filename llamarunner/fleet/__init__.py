@@ -5,6 +5,7 @@
 * `binaries`    which runtimes this machine has, and which flags each build knows.
 * `launcher`    settings and this machine's builds → the launch of a model, with a fresh secret.
 * `schedule`    who runs: every decision, as facts in and effects out, without I/O or clock (pure).
+* `progress`    how far a model is from being ready, and when it may be.
 * `group`       a child with all its offspring, on POSIX and on Windows.
 * `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.
 * `keeping`     runs the keeper, which ends our children should we be killed.

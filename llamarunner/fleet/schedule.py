@@ -25,7 +25,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from llamarunner.errors import LlamaRunnerError, ModelFailed, QueueFull, ServiceUnavailable, ShuttingDown
+from llamarunner.errors import LlamaRunnerError, ModelFailed, NotReady, QueueFull, ServiceUnavailable, ShuttingDown
 
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 60.0
@@ -100,6 +100,7 @@ class Grant:
 @dataclass(frozen=True, slots=True)
 class Refuse:
     ticket: Ticket
+    unit: str
     error: LlamaRunnerError
 
 
@@ -117,6 +118,8 @@ class Unit:
     leases: set[Ticket] = field(default_factory=set)
     kept: bool = False  # started by hand: stays until stopped by hand
     draining: str | None = None  # why it takes no new callers
+    load_began: float = 0.0
+    load_seconds: float | None = None  # how long the last load took that succeeded
     loaded_at: float = 0.0
     last_used: float = 0.0
     death: Death | None = None
@@ -172,7 +175,7 @@ class Schedule:
         unit = self.units.setdefault(name, Unit(name, terms))
         unit.terms = terms
         if error := self._objection(unit, now):
-            return [Refuse(ticket, error)]
+            return [Refuse(ticket, name, error)]
         unit.kept = unit.kept if keep is None else keep
         self._tickets[ticket] = unit
         unit.waiting[ticket] = now
@@ -195,6 +198,7 @@ class Schedule:
         if unit.state is State.LOADING:
             unit.move(State.LOADED)
             unit.loaded_at = unit.last_used = now
+            unit.load_seconds = now - unit.load_began
             unit.death, unit.spared = None, False
         return self._settle(now)
 
@@ -306,6 +310,7 @@ class Schedule:
             return False
         if self._fits(unit):
             unit.move(State.LOADING)
+            unit.load_began = now
             self._effects.append(Spawn(unit.name))
         return True
 
@@ -368,13 +373,13 @@ class Schedule:
         late = [ticket for ticket, came in unit.waiting.items() if came + self.rules.queue_timeout <= now]
         for ticket in late:
             del unit.waiting[ticket], self._tickets[ticket]
-            error = ServiceUnavailable(f"There was no room in time for the model '{unit.name}'.", retry_after=5)
-            self._effects.append(Refuse(ticket, error))
+            error = NotReady(f"There was no room in time for the model '{unit.name}'.", retry_after=5)
+            self._effects.append(Refuse(ticket, unit.name, error))
 
     def _refuse_all(self, unit: Unit, error: LlamaRunnerError) -> None:
         for ticket in unit.waiting:
             del self._tickets[ticket]
-            self._effects.append(Refuse(ticket, error))
+            self._effects.append(Refuse(ticket, unit.name, error))
         unit.waiting.clear()
 
     # ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -26,12 +26,13 @@ from typing import Self
 
 from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings, Settings
-from llamarunner.errors import LlamaRunnerError, ModelNotLoaded
+from llamarunner.errors import LlamaRunnerError, ModelNotLoaded, NotReady
 from llamarunner.events import Bus, ModelFailed, ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet import memory
 from llamarunner.fleet.child import Child, LoadFailed, Probe
 from llamarunner.fleet.keeping import keep
 from llamarunner.fleet.launch import Endpoint, Launch, Task
+from llamarunner.fleet.progress import Progress, explain, progress
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import (
     Death,
@@ -221,6 +222,11 @@ class Supervisor:
         """The running process of a model, if there is one."""
         return self._instances.get(_unit_name(entry, task))
 
+    def progress(self, name: str) -> Progress | None:
+        """How far a unit is from being ready, by its name; None if it is."""
+        instance = self._instances.get(name)
+        return progress(self._schedule.units[name], instance.child if instance else None, time.monotonic())
+
     def last_used(self, entry: ModelEntry, task: Task = Task.GENERATE) -> float | None:
         """When a request was last done with an instance, as `time.time()`; None if none ever was."""
         unit, subject = self.unit(entry, task), self._subjects.get(_unit_name(entry, task))
@@ -315,7 +321,9 @@ class Supervisor:
             match effect:
                 case Grant(ticket, unit):
                     self._answer(ticket, self._instances[unit])
-                case Refuse(ticket, error):
+                case Refuse(ticket, unit, error):
+                    if isinstance(error, NotReady):
+                        explain(error, self.progress(unit))
                     self._answer(ticket, error)
                 case Spawn(unit):
                     self._spawn(unit)

@@ -20,6 +20,7 @@ from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
 from llamarunner.events import timestamp
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.progress import Progress
 from llamarunner.fleet.schedule import State, Unit
 from llamarunner.fleet.supervisor import Instance
 from llamarunner.server import body
@@ -28,20 +29,10 @@ from llamarunner.server.resolve import native_task
 from llamarunner.server.services import CLIENT, VIEW, View
 
 Status = Literal["loaded", "loading", "unloaded", "error"]
-Stage = Literal["queued", "starting", "loading"]
 
 # What a request may not set: files and programs of this machine are the owner's business alone.
 OWNERS = frozenset({"mmproj", "lora", "model_draft", "chat_template_file", "extra_args", "runtime"})
 SWITCH = {"true": True, "1": True, "": True, "false": False, "0": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a load has come."""
-
-    stage: Stage  # queued: waits for room, or for the end of another process; starting: has said nothing yet
-    fraction: float | None  # of the weights, from 0 to 1, if the runtime tells
-    seconds: float | None  # since the process was started
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +121,7 @@ async def status(request: web.Request) -> web.Response:
             queue_length=(len(unit.waiting) if unit else 0) + leases - busy,
             slots=Slots(busy, granted.slots),
             context_length=granted.context_length,
-            progress=_progress(instance) if state == "loading" else None,
+            progress=supervisor.progress(unit.name) if unit and state == "loading" else None,
             draining=bool(unit and unit.state is State.LOADED and unit.draining),
             error=_cause(entry, unit) if state == "error" else None,
         )
@@ -220,17 +211,6 @@ def pids(view: View, entry: ModelEntry) -> list[int]:
     """The processes of a model, whatever they are for."""
     instances = (view.services.supervisor.instance(entry, task) for task in Task)
     return [instance.child.pid for instance in instances if instance and instance.child]
-
-
-def _progress(instance: Instance | None) -> Progress:
-    if instance is None or instance.stop_reason:
-        return Progress("queued", None, None)
-    child = instance.child
-    if child is None:
-        return Progress("starting", None, None)
-    seconds = round(time.monotonic() - child.spawned_at, 3)
-    stage: Stage = "loading" if child.log.tail(1) else "starting"
-    return Progress(stage, child.log.loaded_fraction(), seconds)
 
 
 def _cause(entry: ModelEntry, unit: Unit | None) -> str | None:

@@ -137,7 +137,7 @@ def test_paths_of_this_machine_are_not_told(text: str) -> None:
     error = refusal(500, {"message": text})
     extra = refusal(400, {"message": "m", "where": text})
     assert isinstance(extra, llama_cpp.Refused)
-    for said in (error.message, str(extra.extra["where"])):
+    for said in (error.message, str(extra.details["where"])):
         assert "[path]" in said
         assert not any(word in said for word in ("home", "var", "Users", "usr", "gguf"))
 

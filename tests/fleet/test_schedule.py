@@ -366,7 +366,7 @@ class Fleet(RuleBasedStateMachine):
                     assert self.children[name] == "ready", "granted before it was ready"
                     assert self.waiting.pop(ticket) == name
                     self.leased[ticket] = name
-                case Refuse(ticket, _):
+                case Refuse(ticket, _, _):
                     self.waiting.pop(ticket)
 
     @rule(
