@@ -15,6 +15,7 @@
 * `drain`      the exchanges under way, and their end when the server stops.
 * `figures`    what is measured of processes and the machine.
 * `…_api`      the handlers, one file for each language.
+* `openapi`    what they do, described for programs.
 
 The way of a request: listener → guards → an api's handler → `body.read` → `resolve` → `relay.forward` → lease →
 model. A failure is raised as one of our errors, wherever it happens, and said by the guards in the caller's language;

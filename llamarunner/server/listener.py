@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api
+from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api, openapi
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -81,6 +81,7 @@ async def opened(door: Door, name: str, services: Services, sockets: Sequence[so
 def _routes(name: str) -> dict[tuple[str, str], Handler]:
     routes: dict[tuple[str, str], Handler] = {
         ("GET", "/health"): manage_api.health,
+        ("GET", "/openapi.json"): openapi.document,
         ("GET", "/v1/system/status"): manage_api.system_status,
         ("GET", "/v1/server/info"): manage_api.server_info,
         ("GET", "/v1/models"): openai_api.list_models,
@@ -88,7 +89,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         ("GET", "/v1/models/{id:.+}/info"): models_api.info,
         ("POST", "/v1/models/{id:.+}/start"): models_api.start,
         ("POST", "/v1/models/{id:.+}/stop"): models_api.stop,
-        ("GET", "/v1/models/{id:.+}"): openai_api.retrieve_model,
+        ("GET", "/v1/models/{id:.+(?<!/start)(?<!/stop)}"): openai_api.retrieve_model,  # those are for POST
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():
         routes["POST", path] = openai_api.asking(path, ask)

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings
@@ -95,6 +97,16 @@ class ModelInfo:
     files: int
     created: int  # Unix time at which the file changed last
     error: str | None
+
+
+class Overrides(ModelSettings):
+    """Settings of a model that hold until it is unloaded. Those that only its owner may set are refused by name."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core))
+        schema["properties"] = {name: one for name, one in schema["properties"].items() if name not in OWNERS}
+        return schema
 
 
 async def status(request: web.Request) -> web.Response:
@@ -240,16 +252,24 @@ async def _overrides(request: web.Request, view: View) -> ModelSettings | None:
     """Read the settings in the body, if there is one. Raises InvalidRequest that names the field."""
     if not request.can_read_body:
         return None
-    raw, document = await body.read_object(request, view.services.settings.server)
+    _, document = await body.read_object(request, view.services.settings.server)
     for name in sorted(OWNERS & document.keys()):
         raise InvalidRequest(f"'{name}' can be set in the settings file only.", param=name)
     if not document:
         return None
     try:
-        return ModelSettings.model_validate_json(raw, strict=True)
+        return Overrides.model_validate_json(strict_json.dumps(_integral(document)), strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise _refusal(fault["loc"], fault["type"], fault["msg"]) from None
+
+
+def _integral(document: dict[str, object]) -> dict[str, object]:
+    """Write whole numbers as such: to JSON Schema, and to clients that know but one kind of number, 2.0 is one."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+        for name, value in document.items()
+    }
 
 
 def _refusal(place: tuple[int | str, ...], kind: str, message: str) -> InvalidRequest:

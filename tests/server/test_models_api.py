@@ -195,9 +195,17 @@ async def test_overrides_reach_the_process_and_hold_until_it_is_unloaded(tmp_pat
         assert (await get(house, "chat/status"))["context_length"] == 4096
 
 
+async def test_a_whole_number_is_one_however_it_is_written(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await post(house, "chat/start?wait=true", json={"ctx_size": 512.0, "parallel": 2.0, "ttl_seconds": 60})
+        status = await get(house, "chat/status")
+        assert (status["context_length"], status["slots"]["total"]) == (512, 2)
+
+
 @pytest.mark.parametrize(
     ("document", "param"),
     [
+        ({"ctx_size": 512.5}, "ctx_size"),
         ({"ctx_size": "4096"}, "ctx_size"),
         ({"ctx_size": -1}, "ctx_size"),
         ({"ctx_size": 1e308}, "ctx_size"),
@@ -337,7 +345,13 @@ async def test_unknown_models_and_wrong_methods(tmp_path: Path) -> None:
             for name in ("nobody", "a/b", "..%2Fchat", "chat%00", "x" * 3000):
                 code, answer = await ask(house, method, f"{name}/{what}")
                 assert (code, answer["error"]["code"], answer["error"]["param"]) == (404, "model_not_found", "model")
-        for method, what in (("POST", "status"), ("DELETE", "info"), ("PUT", "start"), ("PATCH", "stop")):
+        for method, what in (
+            ("POST", "status"),
+            ("DELETE", "info"),
+            ("PUT", "start"),
+            ("GET", "start"),
+            ("GET", "stop"),
+        ):
             code, answer = await ask(house, method, f"chat/{what}")
             assert (code, answer["error"]["code"]) == (405, "method_not_allowed")
         assert house.journal("start") == []

@@ -1,0 +1,284 @@
+"""The description of our API for programs: OpenAPI 3.1, made from the code that answers.
+
+What an answer looks like is told by its type, what a path does by its handler's docstring. `OPERATIONS` has one entry
+for each path that is ours; one more route of ours is one more entry there. OpenAI's and Anthropic's paths, whose bodies
+pass through, are listed with what we read of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import JsonValue, TypeAdapter
+
+from llamarunner import __version__
+from llamarunner.dialects import openai, strict_json
+from llamarunner.fleet.progress import Progress
+from llamarunner.server import anthropic_api, manage_api, models_api, openai_api
+from llamarunner.server.services import VIEW
+
+JSON = "application/json"
+TEXT = "text/plain"
+EVENTS = "text/event-stream"
+Schema = dict[str, Any]
+SCHEMAS = "#/components/schemas/{model}"
+
+# Every answer may be one of these, every POST one of the second kind too.
+ALWAYS = frozenset({400, 401, 403, 429, 500})
+WITH_BODY = frozenset({408, 413, 415, 503})
+MEANINGS = {
+    400: "The request is malformed, or a value is wrong; `param` names it.",
+    401: "An API key is needed, or the one given is not valid.",
+    403: "This door, key, Host or Origin is not allowed to do this.",
+    404: "There is no such thing here; `code` says what was not found.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is compressed, or of a type that is not taken here.",
+    429: "The client asks more than its limits allow; Retry-After says when it may ask again.",
+    500: "The server met an unexpected error; its log has it under the X-Request-ID.",
+    502: "The model's process died, or spoke nonsense.",
+    503: "Not now: the server stops, or the model is not ready; Retry-After says when to ask again.",
+    504: "The model's process fell silent.",
+}
+HEADERS: dict[str, tuple[str, Schema]] = {
+    "X-Request-ID": ("The id of the request, which the log has too.", {"type": "string"}),
+    "X-RateLimit-Limit": ("Requests that a client may send in a minute.", {"type": "integer"}),
+    "X-RateLimit-Remaining": ("Requests that remain at present.", {"type": "integer"}),
+    "X-RateLimit-Reset": ("Seconds until more remain.", {"type": "integer"}),
+    "RateLimit-Policy": ("The limit, as draft-ietf-httpapi-ratelimit-headers has it.", {"type": "string"}),
+    "RateLimit": ("What remains of it, as the same draft has it.", {"type": "string"}),
+}
+RETRY_AFTER = ("Seconds after which to ask again.", {"type": "integer"})
+SECURITY: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+ABOUT = """\
+Models by REST, and the house about itself. Both doors answer alike.
+
+OpenAI's and Anthropic's paths (tag `inference`) take and give what those APIs document. To a request with an
+`anthropic-version` header the paths of models answer in Anthropic's shapes, errors too.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """What went wrong, for programs and for people."""
+
+    code: str
+    message: str
+    type: str
+    param: str | None  # the field at fault
+    loading: Progress | None = None  # how far the model is that was asked for, with some answers 503
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    error: Error
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is read of a request before it is passed to the model; all else is the model's."""
+
+    model: str | None = None
+    stream: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A switch in the query."""
+
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`.
+
+    `also` are answers with another status that are no errors of the usual shape, `errors` those beyond the usual ones.
+    """
+
+    method: str
+    path: str
+    handler: Handler | str  # or what it does, in words
+    answer: Any
+    media: str = JSON
+    status: int = 200
+    body: Any = None
+    body_media: str = JSON
+    body_required: bool = False
+    flags: tuple[Flag, ...] = ()
+    also: Mapping[int, Any] = field(default_factory=dict)
+    errors: frozenset[int] = frozenset()
+    tag: str = "management"
+
+
+async def document(request: web.Request) -> web.Response:
+    """Describe this API as OpenAPI 3.1 does."""
+    locked = bool(request.app[VIEW].door.api_keys)
+    return web.Response(body=_rendered(locked), content_type=JSON)
+
+
+_NO_MODEL = frozenset({404})
+_WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
+_FORCE = Flag("force", "Do not wait for running answers.")
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "/health", manage_api.health, manage_api.Health, also={503: manage_api.Health}),
+    Operation("GET", "/openapi.json", document, dict[str, JsonValue]),
+    Operation("GET", "/v1/system/status", manage_api.system_status, manage_api.SystemStatus),
+    Operation("GET", "/v1/server/info", manage_api.server_info, manage_api.ServerInfo),
+    Operation("GET", "/v1/models", openai_api.list_models, openai.ModelList),
+    Operation("GET", "/v1/models/{id}", openai_api.retrieve_model, openai.Model, errors=_NO_MODEL),
+    Operation("GET", "/v1/models/{id}/status", models_api.status, models_api.ModelStatus, errors=_NO_MODEL),
+    Operation("GET", "/v1/models/{id}/info", models_api.info, models_api.ModelInfo, errors=_NO_MODEL),
+    Operation(
+        *("POST", "/v1/models/{id}/start", models_api.start, models_api.ModelStarted),
+        body=models_api.Overrides,
+        flags=(_WAIT,),
+        errors=_NO_MODEL,
+    ),
+    Operation(
+        *("POST", "/v1/models/{id}/stop", models_api.stop, models_api.ModelStopped), flags=(_FORCE,), errors=_NO_MODEL
+    ),
+)
+
+
+@lru_cache(maxsize=2)
+def _rendered(locked: bool) -> bytes:
+    return strict_json.dumps(describe(OPERATIONS + _inference(), locked))
+
+
+def describe(operations: Iterable[Operation], locked: bool) -> Schema:
+    """Make the document; `locked` tells whether an API key is needed."""
+    wanted = tuple(operations)
+    schemas = _Schemas([one for operation in wanted for one in _types(operation)])
+    paths: Schema = {}
+    for operation in wanted:
+        paths.setdefault(plain(operation.path), {})[operation.method.lower()] = _operation(operation, schemas)
+    keys: list[Schema] = [{name: []} for name in SECURITY]
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "LlamaRunner Pro", "version": __version__, "description": ABOUT},
+        "paths": paths,
+        "security": keys if locked else [*keys, {}],
+        "components": {
+            "schemas": schemas.shared,
+            "responses": {_name(status): _error(status, schemas) for status in MEANINGS},
+            "headers": {name: _header(*told) for name, told in {**HEADERS, "Retry-After": RETRY_AFTER}.items()},
+            "securitySchemes": SECURITY,
+        },
+    }
+
+
+class _Schemas:
+    """The JSON Schemas of all types that are spoken of."""
+
+    def __init__(self, types: Iterable[Any]) -> None:
+        self._adapters = {repr(one): TypeAdapter(one) for one in (*types, ErrorAnswer)}
+        inputs = [(name, "validation", adapter) for name, adapter in self._adapters.items()]
+        self._by_type, rest = TypeAdapter.json_schemas(inputs, ref_template=SCHEMAS)  # type: ignore[arg-type]
+        self.shared: Schema = rest["$defs"]
+
+    def __getitem__(self, one: Any) -> Schema:
+        return self._by_type[repr(one), "validation"]
+
+
+def _types(operation: Operation) -> list[Any]:
+    return [one for one in (operation.answer, operation.body, *operation.also.values()) if one is not None]
+
+
+def _operation(operation: Operation, schemas: _Schemas) -> Schema:
+    summary, _, more = _words(operation.handler).partition("\n\n")
+    posted = WITH_BODY if operation.method not in ("GET", "DELETE") else frozenset()
+    told: Schema = {
+        "operationId": _identifier(operation),
+        "summary": summary,
+        "tags": [operation.tag],
+        "parameters": [*map(_path_parameter, _placeholders(operation.path)), *map(_flag, operation.flags)],
+        "responses": {
+            str(status): _answer(HTTPStatus(status).phrase, operation.media, schemas[kind])
+            for status, kind in {operation.status: operation.answer, **operation.also}.items()
+        },
+    }
+    for status in sorted(ALWAYS | posted | operation.errors):
+        told["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{_name(status)}"})
+    if more:
+        told["description"] = more
+    if operation.body is not None:
+        content = {operation.body_media: {"schema": schemas[operation.body]}}
+        told["requestBody"] = {"required": operation.body_required, "content": content}
+    if operation.path == "/health":
+        told["security"] = []
+    return told
+
+
+def _answer(meaning: str, media: str, schema: Schema, *more: str) -> Schema:
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in (*HEADERS, *more)}
+    return {"description": meaning, "headers": headers, "content": {media: {"schema": schema}}}
+
+
+def _error(status: int, schemas: _Schemas) -> Schema:
+    more = ("Retry-After",) if status in (429, 503) else ()
+    return _answer(MEANINGS[status], JSON, schemas[ErrorAnswer], *more)
+
+
+def _header(meaning: str, schema: Schema) -> Schema:
+    return {"description": meaning, "schema": schema}
+
+
+def _flag(flag: Flag) -> Schema:
+    schema = {"type": "string", "enum": list(models_api.SWITCH), "default": "false"}
+    return {"name": flag.name, "in": "query", "description": flag.meaning, "schema": schema}
+
+
+def _path_parameter(name: str) -> Schema:
+    told = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return told | ({"description": "Any of the model's names."} if name == "id" else {})
+
+
+def _inference() -> tuple[Operation, ...]:
+    """The paths whose requests pass to a model."""
+    errors = frozenset({404, 502, 504})
+    return tuple(
+        Operation(
+            *("POST", path, f"Ask a model, as {ask.dialect.name} does.", dict[str, JsonValue]),
+            body=Asked,
+            body_required=True,
+            errors=errors,
+            tag="inference",
+        )
+        for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items()
+    )
+
+
+def _words(handler: Handler | str) -> str:
+    return handler if isinstance(handler, str) else inspect.getdoc(handler) or ""
+
+
+def _placeholders(path: str) -> list[str]:
+    return re.findall(r"{(\w+)", path)
+
+
+def plain(path: str) -> str:
+    """A path as OpenAPI writes it: `{id:.+}` is `{id}`."""
+    return re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
+
+
+def _identifier(operation: Operation) -> str:
+    words = re.findall(r"\w+", operation.path)
+    return "_".join([operation.method.lower(), *words])
+
+
+def _name(status: int) -> str:
+    return re.sub(r"\W", "", HTTPStatus(status).phrase)

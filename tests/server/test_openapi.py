@@ -1,0 +1,106 @@
+"""The description of our API: it says what is there, and what it says is so."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doors import House, open_house
+
+from llamarunner.config import ModelSettings
+from llamarunner.server import anthropic_api, listener, openai_api, openapi
+from llamarunner.server.models_api import OWNERS
+from tests.server.test_keys import bearing, door
+
+DOORS = pytest.mark.parametrize("name", ["ollama", "lmstudio"])
+MODELS: dict[str, dict[str, Any]] = {"chat": {}, "publisher/chat/other": {}}
+
+
+async def described(house: House, name: str = "lmstudio", **headers: str) -> Any:
+    async with house.client.get(house.urls[name] + "/openapi.json", headers=headers) as response:
+        assert (response.status, response.content_type) == (200, "application/json")
+        return await response.json()
+
+
+def test_every_route_of_ours_is_described_and_no_other() -> None:
+    routes = {key: handler for key, handler in listener._routes("lmstudio").items() if key[0] != "HEAD"}
+    ours = {key: handler for key, handler in routes.items() if key[1] not in openai_api.PATHS | anthropic_api.PATHS}
+    told = {(one.method, one.path): one.handler for one in openapi.OPERATIONS}
+    assert told == {(method, openapi.plain(path)): handler for (method, path), handler in ours.items()}
+
+
+@DOORS
+async def test_the_document_is_whole(tmp_path: Path, name: str) -> None:
+    async with open_house(tmp_path, models={}) as house:
+        told = await described(house, name)
+    assert told["openapi"].startswith("3.1")
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", told["info"]["version"])
+    operations = [one for path in told["paths"].values() for one in path.values()]
+    assert all(one["summary"].endswith(".") for one in operations)
+    assert len({one["operationId"] for one in operations}) == len(operations) == 24
+    assert told["paths"]["/v1/chat/completions"]["post"]["tags"] == ["inference"]
+    schemas = told["components"]["schemas"]
+    assert schemas["ModelStatus"]["properties"]["status"]["enum"] == ["loaded", "loading", "unloaded", "error"]
+    assert schemas["Error"]["required"] == ["code", "message", "type", "param"]
+    assert schemas["Overrides"]["properties"].keys() == ModelSettings.model_fields.keys() - OWNERS
+    assert schemas["Overrides"]["additionalProperties"] is False
+    answer = told["paths"]["/v1/models/{id}/status"]["get"]["responses"]["200"]
+    assert {"X-Request-ID", "X-RateLimit-Remaining", "RateLimit"} <= answer["headers"].keys()
+    assert "Retry-After" in told["components"]["responses"]["TooManyRequests"]["headers"]
+
+
+async def test_a_locked_door_says_that_it_is(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={}, door=door("right")) as house:
+        async with house.client.get(house.url + "/openapi.json") as response:
+            assert response.status == 401
+        locked = await described(house, **bearing("right"))
+    async with open_house(tmp_path, models={}) as house:
+        free = await described(house)
+    assert locked["security"] == [{"bearer": []}, {"x-api-key": []}]
+    assert free["security"] == [*locked["security"], {}]
+    assert locked["components"]["securitySchemes"].keys() == {"bearer", "x-api-key"}
+    assert locked["paths"]["/health"]["get"]["security"] == []
+
+
+def test_another_kind_of_operation_is_one_more_entry() -> None:
+    words = "Say something.\n\nAt length."
+    form = openapi.Operation(
+        *("POST", "/v1/x/{name}", words, str),
+        media="text/plain",
+        status=201,
+        body=bytes,
+        body_media="application/octet-stream",
+        flags=(openapi.Flag("loud", "Shout."),),
+        errors=frozenset({404}),
+    )
+    told = openapi.describe([form], locked=True)["paths"]["/v1/x/{name}"]["post"]
+    assert (told["summary"], told["description"]) == ("Say something.", "At length.")
+    assert [parameter["name"] for parameter in told["parameters"]] == ["name", "loud"]
+    assert told["responses"]["201"]["content"] == {"text/plain": {"schema": {"type": "string"}}}
+    assert "404" in told["responses"]
+    assert told["requestBody"]["content"].keys() == {"application/octet-stream"}
+
+
+@pytest.mark.parametrize(("name", "phase"), [("ollama", "fuzzing"), ("lmstudio", "coverage")])
+async def test_whatever_is_sent_the_answers_are_as_described(tmp_path: Path, name: str, phase: str) -> None:
+    """With schemathesis: every check that it has, with right and wrong requests, and no 5xx but as described.
+
+    The child is one that starts quickly, since nearly every start has other settings than the one before.
+    """
+    async with open_house(tmp_path, models=MODELS, program=("scripted_llama.py", "[]")) as house:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "run", house.urls[name] + "/openapi.json"),
+            *("--include-tag", "management", "--checks", "all", "--phases", phase),
+            *("--max-examples", "30", "--generation-database", "none", "--no-color"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        report = said.decode()
+        assert process.returncode == 0, report
+        assert f"Tested: {len(openapi.OPERATIONS)}" in report, report
