@@ -144,7 +144,7 @@ def render(request: web.Request, error: LlamaRunnerError) -> web.Response:
 
 
 def dialect_of(request: web.Request) -> Dialect:
-    path = request.path
+    path = request.path.replace("/v1/v1/", "/v1/", 1)
     if path.startswith("/v1/messages") or (path.startswith("/v1/models") and "anthropic-version" in request.headers):
         return ANTHROPIC
     return OPENAI

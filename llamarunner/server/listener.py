@@ -93,6 +93,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():
         routes["POST", path] = openai_api.asking(path, ask)
+        if path.startswith("/v1/"):  # clients add it to a base URL that ends in it
+            routes["POST", f"/v1{path}"] = routes["POST", path]
     if name == "ollama":
         routes["GET", "/"] = manage_api.ollama_greeting
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}

@@ -65,6 +65,18 @@ async def test_every_path_reaches_a_model_on_both_doors(tmp_path: Path, path: st
         assert [(request["path"], request["model"]) for request in house.journal("request")] == [(upstream, model)] * 2
 
 
+@pytest.mark.parametrize("path", ["/v1/v1/chat/completions", "/v1/v1/messages"])
+async def test_a_base_url_that_ends_in_v1_may_be_given_to_a_client_that_adds_it(tmp_path: Path, path: str) -> None:
+    async with open_house(tmp_path) as house:
+        for url in house.urls.values():
+            async with house.client.post(url + path, json={"model": "chat", "messages": HELLO}) as response:
+                assert response.status == 200
+            async with house.client.post(url + path, json={"model": "chat"}) as response:
+                answer = await response.json()
+                assert (response.status, answer.get("type")) == (400, "error" if "messages" in path else None)
+        assert {f"/v1{request['path']}" for request in house.journal("request")} == {path}
+
+
 async def test_a_path_that_cannot_stream_is_answered_in_one_piece(tmp_path: Path) -> None:
     often = {"sse_keepalive_seconds": 0.05}
     async with open_house(tmp_path, models={"embed": BERT}, server=often) as house:
