@@ -6,6 +6,7 @@
 * `launcher`    settings and this machine's builds → the launch of a model, with a fresh secret.
 * `schedule`    who runs: every decision, as facts in and effects out, without I/O or clock (pure).
 * `group`       a child with all its offspring, on POSIX and on Windows.
+* `output`      what a model's processes print, kept across their lives, and who follows it.
 * `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.
 * `keeping`     runs the keeper, which ends our children should we be killed.
 * `supervisor`  feeds facts to the schedule and carries out its effects; `lease` is the only way to use a model.
