@@ -200,6 +200,27 @@ class Limiter:
         return usage
 
 
+class Bucket:
+    """So many messages a second, and some more at once: for what is cheap, and comes through one connection."""
+
+    __slots__ = ("_at", "_burst", "_left", "_rate")
+
+    def __init__(self, rate: int, burst: int, now: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._left = float(burst)
+        self._at = now
+
+    def take(self, now: int) -> bool:
+        """Count a message; False if it is too much."""
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate / SECOND)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 def network_of(client: str) -> str:
     """The network with which an address shares a budget when there is no room; what is no address stays alone."""
     try:

@@ -7,6 +7,7 @@
 * `schedule`    who runs: every decision, as facts in and effects out, without I/O or clock (pure).
 * `progress`    how far a model is from being ready, and when it may be.
 * `group`       a child with all its offspring, on POSIX and on Windows.
+* `output`      what a model's processes print, kept across their lives, and who follows it.
 * `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.
 * `keeping`     runs the keeper, which ends our children should we be killed.
 * `supervisor`  feeds facts to the schedule and carries out its effects; `lease` is the only way to use a model.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, cast
 
@@ -22,10 +21,9 @@ from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet import group
 from llamarunner.fleet.keeping import MARKER
 from llamarunner.fleet.launch import Endpoint, Launch
+from llamarunner.fleet.output import Output, Pipes, cleaned
 from llamarunner.fleet.schedule import Death
 
-LOG_BYTES = 256 * 1024
-LINE_BYTES = 8 * 1024
 PROBE_INTERVAL_SECONDS = 0.01
 REAP_SECONDS = 5.0
 
@@ -54,51 +52,52 @@ class LoadFailed(LlamaRunnerError):
 
 
 class Log(asyncio.SubprocessProtocol):
-    """Drains a child's output, keeps the last of it, and watches for the announcement of its port."""
+    """Drains a child's output into that of its model, and watches for the announcement of its port.
 
-    def __init__(self, announces: re.Pattern[str]) -> None:
+    It keeps the last lines of this one life too: they tell how far a load is, and why the child died.
+    """
+
+    def __init__(self, announces: re.Pattern[str], output: Output) -> None:
         loop = asyncio.get_running_loop()
         self.announced: asyncio.Future[int] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.last_output = time.monotonic()
         self._announces = announces
-        self._partial = {1: b"", 2: b""}  # by pipe: the last line of each, as far as it has come
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._output = output
+        self._life = Output()
+        self._pipes = Pipes()
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        chunk = cast(bytes, data)
         self.last_output = time.monotonic()
-        self._keep(chunk)
-        if not self.announced.done():
-            self._watch(fd, chunk)
+        self._keep(self._pipes.feed(fd, cast(bytes, data)))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._keep(self._pipes.end(fd))
 
     def process_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
 
     def tail(self, lines: int) -> list[str]:
-        """The last lines printed, without control characters."""
-        text = b"".join(self._chunks).decode(errors="replace")
-        clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-        return [line[:LINE_BYTES] for line in clean.splitlines()[-lines:]]
+        """The last lines printed, also those without an end yet, without control characters."""
+        return [*self._life.tail(lines), *map(cleaned, self._pipes.unfinished())][-lines:]
 
     def loaded_fraction(self) -> float | None:
         """How much of the weights is read, from 0 to 1; None if the runtime does not tell."""
         dots = DOTS.findall("\n".join(self.tail(200)))
         return len(dots[-1]) / 100 if dots else None
 
-    def _keep(self, chunk: bytes) -> None:
-        self._chunks.append(chunk[-LOG_BYTES:])
-        self._size += len(self._chunks[-1])
-        while self._size > LOG_BYTES and len(self._chunks) > 1:
-            self._size -= len(self._chunks.popleft())
+    def _keep(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        self._life.add(lines)
+        self._output.add(lines)
+        if not self.announced.done():
+            self._watch(lines)
 
-    def _watch(self, fd: int, chunk: bytes) -> None:
-        *lines, rest = (self._partial[fd] + chunk).split(b"\n")
-        self._partial[fd] = rest[-LINE_BYTES:]
+    def _watch(self, lines: list[bytes]) -> None:
         for line in lines:
-            if match := self._announces.search(line[-LINE_BYTES:].decode(errors="replace")):
+            if match := self._announces.search(line.decode(errors="replace")):
                 self.announced.set_result(int(match["port"]))
                 return
 
@@ -116,9 +115,9 @@ class Child:
         self.spawned_at = time.monotonic()
 
     @classmethod
-    async def spawn(cls, launch: Launch, grace: float) -> Child:
-        """Start the program. Raises LoadFailed if it cannot be executed."""
-        log = Log(launch.announces)
+    async def spawn(cls, launch: Launch, grace: float, output: Output | None = None) -> Child:
+        """Start the program; what it prints goes to `output` too. Raises LoadFailed if it cannot be executed."""
+        log = Log(launch.announces, output or Output())
         try:
             transport, _ = await asyncio.get_running_loop().subprocess_exec(
                 lambda: log,

@@ -33,6 +33,7 @@ from llamarunner.fleet.child import Child, LoadFailed, Probe
 from llamarunner.fleet.keeping import keep
 from llamarunner.fleet.launch import Endpoint, Launch, Task
 from llamarunner.fleet.progress import Progress, explain, progress
+from llamarunner.fleet.output import Output
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import (
     Death,
@@ -137,6 +138,7 @@ class Supervisor:
         self._schedule = Schedule(_rules(settings), self._free_memory, lambda: random.uniform(0.8, 1.2))
         self._subjects: dict[str, Subject] = {}
         self._instances: dict[str, Instance] = {}
+        self._outputs: dict[str, Output] = {}  # by model id
         self._callers: dict[Ticket, asyncio.Future[Instance]] = {}
         self._group = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
@@ -226,6 +228,10 @@ class Supervisor:
         """How far a unit is from being ready, by its name; None if it is."""
         instance = self._instances.get(name)
         return progress(self._schedule.units[name], instance.child if instance else None, time.monotonic())
+
+    def output(self, entry: ModelEntry) -> Output:
+        """What the processes of a model print, now, before and later."""
+        return self._outputs.setdefault(entry.id, Output())
 
     def last_used(self, entry: ModelEntry, task: Task = Task.GENERATE) -> float | None:
         """When a request was last done with an instance, as `time.time()`; None if none ever was."""
@@ -373,7 +379,7 @@ class Supervisor:
         entry = instance.entry
         try:
             launch = await asyncio.to_thread(self._describe, entry, instance.task, instance.settings)
-            async with await Child.spawn(launch, self._rules.stop_grace_seconds) as child:
+            async with await Child.spawn(launch, self._rules.stop_grace_seconds, self.output(entry)) as child:
                 instance.child = child
                 limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)
                 instance.endpoint = await child.ready(self._probe, *limits)

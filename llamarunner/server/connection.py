@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
+import sys
 from typing import Any
 
 from aiohttp import http_parser, web
@@ -13,6 +15,7 @@ from llamarunner.errors import ServerError
 from llamarunner.server import guards
 
 BACKLOG = 1024
+NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 OPTIONS: dict[str, Any] = {
     "auto_decompress": False,  # 1 MB of gzip can hold 1 GB
     "keepalive_timeout": 25,  # also the deadline for a connection's first request
@@ -28,6 +31,14 @@ def check_parser() -> None:
     """Raise ServerError if aiohttp would parse HTTP in Python; that parser has been open to smuggling."""
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
         raise ServerError("aiohttp lacks its compiled HTTP parser here; install a build of it that has one.")
+
+
+def drop(request: web.BaseRequest) -> None:
+    """Drop a connection, and what the client has not read, from our memory and from the kernel's."""
+    if request.transport is not None:
+        sock = request.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        request.transport.abort()
 
 
 class Connection(web.RequestHandler):

@@ -37,7 +37,7 @@ from llamarunner.errors import (
     UnsupportedMedia,
 )
 from llamarunner.server.drain import STOPPING
-from llamarunner.server.services import ACCOUNT, ALL_MODELS, CLIENT, REQUEST_ID, SCOPE, TICKET, VIEW
+from llamarunner.server.services import ACCOUNT, CLIENT, REQUEST_ID, TICKET, VIEW
 
 access = logging.getLogger("llamarunner.access")
 log = logging.getLogger("llamarunner.server")
@@ -52,6 +52,7 @@ READABLE_HEADERS = (  # by pages of other sites, besides those that the standard
     "X-RateLimit-Reset, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests"
 )
 PREFLIGHT_SECONDS = "600"
+CHANNEL_PATH = "/v1/ws"  # the only one that can be upgraded
 
 
 @web.middleware
@@ -88,9 +89,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in headers and rules.allows_origin(origin):
             return _preflight(request)
     if request.path not in OPEN_PATHS:
-        key = view.check_key(client, headers)
-        account = request[ACCOUNT] = view.account(client, key)
-        SCOPE.set(ALL_MODELS if key is None else key.models)
+        account = request[ACCOUNT] = view.recognise(client, headers)
         if request.method == "POST" and view.services.drain.active:
             raise ShuttingDown(STOPPING, retry_after=5)
     if request.path in FREE_PATHS:
@@ -125,7 +124,7 @@ def check_hygiene(request: web.Request) -> None:
     coding = headers.getall("Transfer-Encoding", None)
     if coding and (len(coding) > 1 or coding[0].lower() != "chunked" or request.version is not HttpVersion11):
         raise InvalidRequest("The only Transfer-Encoding understood is chunked, in HTTP/1.1.")
-    if headers.get("Upgrade", "").lower() in ("websocket", "tcp"):
+    if headers.get("Upgrade", "").lower() in ("websocket", "tcp") and not _opens_channel(request):
         raise InvalidRequest("This path cannot be upgraded to another protocol.")
     for value in headers.values():
         if not value.isascii():
@@ -176,6 +175,17 @@ def _translated(raised: web.HTTPException) -> LlamaRunnerError:
     }
     kind = kinds.get(raised.status, InvalidRequest if raised.status < 500 else ServerError)
     return kind(raised.reason)
+
+
+def _opens_channel(request: web.Request) -> bool:
+    """Tell whether a request may become a websocket: a GET without a body, which could hide another request."""
+    headers = request.headers
+    return (
+        (request.method, request.path, request.version) == ("GET", CHANNEL_PATH, HttpVersion11)
+        and headers["Upgrade"].lower() == "websocket"
+        and "Transfer-Encoding" not in headers
+        and headers.get("Content-Length", "0") == "0"
+    )
 
 
 def _preflight(request: web.Request) -> web.Response:

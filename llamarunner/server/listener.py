@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api, openapi
+from llamarunner.server import anthropic_api, channel, guards, logs_api, manage_api, models_api, openai_api, openapi
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -87,9 +87,11 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         ("GET", "/v1/models"): openai_api.list_models,
         ("GET", "/v1/models/{id:.+}/status"): models_api.status,
         ("GET", "/v1/models/{id:.+}/info"): models_api.info,
+        ("GET", "/v1/models/{id:.+}/logs"): logs_api.logs,
         ("POST", "/v1/models/{id:.+}/start"): models_api.start,
         ("POST", "/v1/models/{id:.+}/stop"): models_api.stop,
         ("GET", "/v1/models/{id:.+(?<!/start)(?<!/stop)}"): openai_api.retrieve_model,  # those are for POST
+        ("GET", guards.CHANNEL_PATH): channel.channel,
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():
         routes["POST", path] = openai_api.asking(path, ask)

@@ -25,7 +25,7 @@ from llamarunner.fleet.launch import Task
 from llamarunner.fleet.progress import Progress
 from llamarunner.fleet.schedule import State, Unit
 from llamarunner.fleet.supervisor import Instance
-from llamarunner.server import body
+from llamarunner.server import body, query
 from llamarunner.server.figures import Granted
 from llamarunner.server.resolve import native_task
 from llamarunner.server.services import CLIENT, VIEW, View
@@ -34,7 +34,6 @@ Status = Literal["loaded", "loading", "unloaded", "error"]
 
 # What a request may not set: files and programs of this machine are the owner's business alone.
 OWNERS = frozenset({"mmproj", "lora", "model_draft", "chat_template_file", "extra_args", "runtime"})
-SWITCH = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ async def start(request: web.Request) -> web.Response:
     """
     view, entry = _asked(request)
     view.check_management(request[CLIENT])
-    wait = _flag(request, "wait")
+    wait = query.flag(request, "wait")
     overrides = await _overrides(request, view)
     started = view.services.supervisor.start(entry, native_task(entry), overrides)
     if wait:
@@ -161,7 +160,7 @@ async def stop(request: web.Request) -> web.Response:
     """Unload a model when its running answers are finished, or with `?force=true` at once; answer when it is done."""
     view, entry = _asked(request)
     view.check_management(request[CLIENT])
-    await view.services.supervisor.stop(entry, force=_flag(request, "force"))
+    await view.services.supervisor.stop(entry, force=query.flag(request, "force"))
     return _json(ModelStopped(True, "stopped", entry.id))
 
 
@@ -239,13 +238,6 @@ def _port(instance: Instance | None) -> int | None:
 def _asked(request: web.Request) -> tuple[View, ModelEntry]:
     view = request.app[VIEW]
     return view, view.find(request.match_info["id"])
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    value = request.query.get(name, "false").casefold()
-    if value not in SWITCH:
-        raise InvalidRequest(f"'{name}' must be true or false.", param=name)
-    return SWITCH[value]
 
 
 async def _overrides(request: web.Request, view: View) -> ModelSettings | None:

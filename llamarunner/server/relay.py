@@ -9,9 +9,6 @@ that no client takes half an answer for a whole one; if the server ends the stre
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-import sys
 from contextlib import AsyncExitStack
 
 from aiohttp import HttpVersion11, web
@@ -19,12 +16,12 @@ from aiohttp import HttpVersion11, web
 from llamarunner.dialects.wire import COMMENT, Dialect
 from llamarunner.errors import LlamaRunnerError, RequestTimeout, ShuttingDown
 from llamarunner.server.client import BUFFER
+from llamarunner.server.connection import drop
 from llamarunner.server.services import REQUEST_ID, TICKET, VIEW, Services
 from llamarunner.server.upstream import Answer, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
 
 BLANK_LINE = (b"\n\n", b"\r\n\r\n")
-NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
 
@@ -64,7 +61,7 @@ async def _in_slices(
                 watch.phase(Phase.CLIENT)
                 await response.write(view[start : start + BUFFER])
     except RequestTimeout:
-        _abort(request)
+        drop(request)
     return response
 
 
@@ -86,7 +83,7 @@ class _Stream:
             try:
                 await self._copy()
             except RequestTimeout:
-                _abort(self._request)
+                drop(self._request)
             except ConnectionError:
                 pass  # the client is gone; aiohttp ends the rest
             except LlamaRunnerError as error:
@@ -130,7 +127,7 @@ class _Stream:
                     await self._response.prepare(self._request)
                 await self._response.write(event)
         except TimeoutError:
-            _abort(self._request)
+            drop(self._request)
         except ConnectionError:
             pass  # the client is gone, and the copy is being cancelled
 
@@ -151,14 +148,6 @@ class _Stream:
 def _cut(request: web.Request) -> None:
     """Close the connection after what was written, without the final chunk, so that the client sees the cut."""
     if request.version < HttpVersion11:  # no chunks: only a reset shows it
-        _abort(request)
+        drop(request)
     elif request.transport is not None:
         request.transport.close()
-
-
-def _abort(request: web.Request) -> None:
-    """Drop the connection, and what the client has not read, from our memory and from the kernel's."""
-    if request.transport is not None:
-        sock = request.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        request.transport.abort()

@@ -63,6 +63,7 @@ class View:
         self.port: int | None = None  # on which it listens
         self._local = door.local  # as it was opened, whatever the settings say later
         self.limiter = Limiter()
+        self.channels = Limiter()  # of the open websockets
         self.guesses = Limiter()
         services.views.append(self)
         self.configure(door)
@@ -99,6 +100,15 @@ class View:
             self.limiter.admit(self.account(address), now).release()
             raise
 
+    def recognise(self, address: str, headers: Headers) -> Account:
+        """Check the key of a request and let it see the key's models; tell whose budget it is counted in.
+
+        Raises as `check_key` does.
+        """
+        key = self.check_key(address, headers)
+        SCOPE.set(ALL_MODELS if key is None else key.models)
+        return self.account(address, key)
+
     def check_management(self, client: str) -> None:
         """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden.
 
@@ -113,8 +123,12 @@ class View:
 
     def shows(self, entry: ModelEntry) -> bool:
         """Tell whether a model is to be seen here, by the request that is being answered."""
-        model_id = entry.id.casefold()
-        return _matches(model_id, self.door.models) and _matches(model_id, SCOPE.get())
+        return self.shows_id(entry.id)
+
+    def shows_id(self, model_id: str) -> bool:
+        """The same for a model of which only the id is known."""
+        folded = model_id.casefold()
+        return _matches(folded, self.door.models) and _matches(folded, SCOPE.get())
 
     @property
     def entries(self) -> list[ModelEntry]:

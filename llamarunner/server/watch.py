@@ -22,6 +22,7 @@ class Phase(Enum):
     FIRST_BYTE = auto()
     NEXT_BYTE = auto()
     CLIENT = auto()  # to take what was written
+    NEWS = auto()  # which may never come
 
 
 VERDICTS: dict[Phase, Callable[[float], LlamaRunnerError]] = {

@@ -6,7 +6,8 @@ carry `"fake": {...}` to spoil one answer:
 
     tokens N         how many tokens to send (default 5)       delay S        seconds between tokens
     prefill S        silence before the first byte             line N         one token of N bytes
-    status N         answer with this status and an error
+    status N         answer with this status and an error      print TEXT     print this first
+    deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
     then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset
 
 What happened is written to the file named by `--fake-journal`, one JSON object a line: start, request, hangup, end.
@@ -170,6 +171,8 @@ class Server:
             raise
 
     async def answer(self, request: web.Request, body: Json, fake: Json) -> web.StreamResponse:
+        if "print" in fake:
+            print(fake["print"], flush=True)
         await asyncio.sleep(fake.get("prefill", 0))
         if "status" in fake:
             return error(fake["status"], fake.get("message", "as you wish"), fake.get("type", "server_error"))
@@ -181,13 +184,19 @@ class Server:
     async def stream(self, request: web.Request, body: Json, fake: Json, tokens: list[str]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Server": "fake"})
         await response.prepare(request)
-        for index, token in enumerate(tokens):
-            choices = [{"index": 0, "delta": {"content": token}}]
+        deltas = fake.get("deltas") or [{"content": token} for token in tokens]
+        for index, delta in enumerate(deltas):
+            choices = [{"index": 0, "delta": delta}]
+            if "deltas" in fake and index == len(deltas) - 1:
+                choices[0]["finish_reason"] = "tool_calls"
             chunk = {"id": "c", "object": "chat.completion.chunk", "model": body.get("model"), "choices": choices}
             await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
             self.journal.write("token", index=index)
             await asyncio.sleep(fake.get("delay", 0))
         await self.then(request, response, fake)
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = {"prompt_tokens": 3, "completion_tokens": len(deltas), "total_tokens": 3 + len(deltas)}
+            await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")
         self.journal.write("end")
         return response

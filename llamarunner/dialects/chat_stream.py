@@ -1,0 +1,67 @@
+"""A streamed chat in OpenAI's language, read piece by piece for those who speak another one.
+
+{"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": null}]}
+{"choices": [], "usage": {"prompt_tokens": 9, …}}
+[DONE]
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from llamarunner.dialects import llama_cpp
+from llamarunner.dialects.sse import DONE
+from llamarunner.errors import BackendFailed, LlamaRunnerError
+
+FIELDS = ("content", "reasoning_content", "tool_calls")
+
+
+class Reading:
+    """What is known of one answer so far; of several choices only the first is read."""
+
+    def __init__(self) -> None:
+        self.finish_reason: str | None = None
+        self.usage: dict[str, Any] | None = None
+        self._done = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the model has come to an end, or the stream just broke off."""
+        return self._done or self.finish_reason is not None
+
+    def take(self, data: str) -> dict[str, Any]:
+        """Read the data of one event; return what is new of the answer, by field.
+
+        Raises what the model's error means, or BackendFailed for what is no event of a chat.
+        """
+        if data == DONE:
+            self._done = True
+            return {}
+        chunk = _object(data)
+        if "error" in chunk:
+            raise _failure(chunk, data)
+        if usage := chunk.get("usage"):
+            self.usage = usage
+        choices = chunk.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        delta = choice.get("delta") or {}
+        new = {field: delta[field] for field in FIELDS if delta.get(field)}
+        return new | ({"logprobs": choice["logprobs"]} if choice.get("logprobs") else {})
+
+
+def _object(data: str) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BackendFailed("The model's process sent an event that is no JSON object.")
+    return document
+
+
+def _failure(chunk: dict[str, Any], data: str) -> LlamaRunnerError:
+    error = chunk["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    return llama_cpp.refusal(code if isinstance(code, int) else 500, data.encode())

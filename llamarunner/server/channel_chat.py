@@ -1,0 +1,134 @@
+"""One chat of a websocket: the way of POST /v1/chat/completions with `stream`, told in messages.
+
+The lease, the limits of time and the drain are those of the relay, and so is back-pressure: every piece is written
+before the next one is read, so a client that does not read stops the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from llamarunner.dialects import chat, constraints, strict_json
+from llamarunner.dialects.chat_stream import Reading
+from llamarunner.dialects.sse import Splitter
+from llamarunner.errors import BackendFailed, InvalidRequest, LlamaRunnerError, RequestTimeout, ServerError
+from llamarunner.fleet.launch import Task
+from llamarunner.limits import Account
+from llamarunner.server.channel_messages import ChatDelta, ChatEnd, ChatMessage, ChatStart, Message, refusal
+from llamarunner.server.guards import CHANNEL_PATH, CLIENT_GONE
+from llamarunner.server.resolve import resolve
+from llamarunner.server.services import View
+from llamarunner.server.upstream import Answer, Call, ask
+from llamarunner.server.watch import Patience, Phase, Watch
+
+access = logging.getLogger("llamarunner.access")
+log = logging.getLogger("llamarunner.server")
+
+PATH = "/v1/chat/completions"
+OURS = frozenset({"messages", "model", "n", "stream", "stream_options"})  # what `options` may not say
+
+
+class Cancelled(LlamaRunnerError):
+    """The client wants no more of the answer."""
+
+
+class Chat:
+    """A chat with an id; `say` sends a message and waits until there is room for it, `drop` ends the connection."""
+
+    def __init__(
+        self, view: View, chat_id: str, say: Callable[[Message], Awaitable[None]], drop: Callable[[], None]
+    ) -> None:
+        self.id = chat_id
+        self.request_id = secrets.token_hex(8)
+        self._view = view
+        self._services = view.services
+        self._say = say
+        self._drop = drop
+        self._watch: Watch | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """End it; its last message is `chat_end`."""
+        self._cancelled = True
+        if self._watch is not None:
+            self._watch.end(Cancelled("cancelled"))
+
+    async def run(self, message: ChatMessage, account: Account, client: str) -> Message | None:
+        """Answer, in the budget of an account; return the last message, or None if nobody is there to read it."""
+        started = time.perf_counter()
+        failure: LlamaRunnerError | None = None
+        status = CLIENT_GONE
+        try:
+            end = await self._answer(message, account)
+            status = 200
+            return end
+        except (RequestTimeout, ConnectionError):
+            self._drop()
+            return None
+        except LlamaRunnerError as error:
+            failure = error
+        except Exception:
+            log.exception("%s chat: unexpected error", self.request_id)
+            failure = ServerError(f"The server met an unexpected error; its log has it under {self.request_id}.")
+        finally:
+            took = (time.perf_counter() - started) * 1000
+            line = (self.request_id, client, "CHAT", CHANNEL_PATH, status if failure is None else failure.status, took)
+            access.info("%s %s %s %s %d %.1f ms", *line)
+        return refusal(failure, self.id)
+
+    async def _answer(self, message: ChatMessage, account: Account) -> ChatEnd:
+        services = self._services
+        with self._view.limiter.admit(account, time.monotonic_ns()) as ticket:
+            call = call_of(self._view, message)
+            ticket.begin_stream()
+            model, reading = call.entry.id, Reading()
+            self._watch = watch = Watch(Patience.of(services.settings.server, pulse=False))
+            try:
+                with services.drain.counting(watch):
+                    async with watch, AsyncExitStack() as stack:
+                        if self._cancelled:
+                            watch.end(Cancelled("cancelled"))
+                        await self._tell(
+                            ChatStart(type="chat_start", id=self.id, model=model, request_id=self.request_id)
+                        )
+                        answer = await ask(stack, services.supervisor, services.client, call, watch)
+                        await self._pump(answer, reading)
+            except Cancelled:
+                return ChatEnd(type="chat_end", id=self.id, model=model, finish_reason="cancelled", usage=None)
+        reason = reading.finish_reason or "stop"
+        return ChatEnd(type="chat_end", id=self.id, model=model, finish_reason=reason, usage=reading.usage)
+
+    async def _pump(self, answer: Answer, reading: Reading) -> None:
+        assert self._watch
+        splitter = Splitter()
+        while chunk := await answer.some():
+            for event in splitter.feed(chunk):
+                if new := reading.take(event.data):
+                    await self._tell(ChatDelta(type="chat_delta", id=self.id, **new))
+            self._watch.phase(Phase.NEXT_BYTE)
+        if not reading.complete:
+            raise BackendFailed(f"The model '{answer.call.entry.id}' broke off its answer.")
+
+    async def _tell(self, message: Message) -> None:
+        assert self._watch
+        self._watch.phase(Phase.CLIENT)
+        await self._say(message)
+
+
+def call_of(view: View, message: ChatMessage) -> Call:
+    """Make the request to the model. Raises InvalidRequest, ModelNotFound or ModelNotLoaded."""
+    if (message.message is None) == (message.messages is None):
+        raise InvalidRequest("A chat has either 'message' or 'messages'.", param="message")
+    for name in sorted(OURS & message.options.keys()):
+        raise InvalidRequest(f"'options.{name}' cannot be set here.", param=f"options.{name}")
+    messages = message.messages if message.message is None else [{"role": "user", "content": message.message}]
+    document = {**message.options, "model": message.model, "messages": messages}
+    entry, task = resolve(view, document, Task.GENERATE)
+    chat.check_messages(document)
+    constraints.check_constraints(document)
+    document |= {"model": entry.id, "stream": True, "stream_options": {"include_usage": True}}
+    return Call(entry, task, PATH, strict_json.dumps(document))
