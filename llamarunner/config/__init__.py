@@ -20,6 +20,7 @@ from llamarunner.config.settings import (
     Settings,
     SupervisorSettings,
 )
+from llamarunner.config.webhooks import WebhookSettings
 
 __all__ = [
     "NO_LIMITS",
@@ -42,6 +43,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SupervisorSettings",
+    "WebhookSettings",
     "bundled",
     "effective",
     "find",

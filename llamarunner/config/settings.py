@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
+from llamarunner.config.webhooks import WebhookSettings
 
 DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY)]
@@ -219,6 +220,7 @@ class Settings(Frozen):
     supervisor: SupervisorSettings = Field(SupervisorSettings(), description="When models are loaded and unloaded.")
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
     outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
+    webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""

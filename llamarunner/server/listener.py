@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api
+from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api, webhooks_api
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -92,6 +92,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():
         routes["POST", path] = openai_api.asking(path, ask)
+    routes |= webhooks_api.ROUTES
     if name == "ollama":
         routes["GET", "/"] = manage_api.ollama_greeting
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
