@@ -123,7 +123,7 @@ class View:
         allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
         if not allowed[self.door.allow_management]:
             raise Forbidden(
-                "Models cannot be managed through this door; the owner can give it api_keys, or set allow_management."
+                "Nothing can be managed through this door; the owner can give it api_keys, or set allow_management."
             )
 
     def shows(self, entry: ModelEntry) -> bool:
