@@ -1,7 +1,8 @@
 """The wiring: builds each object once, opens in order, closes in reverse.
 
-Enter: doors' sockets → client → catalog → supervisor → doors → preload → wait for the stop signal.
-Leave: the doors drain and close → the supervisor ends every child → the client closes.
+Enter: doors' sockets → client → catalog → supervisor → webhooks → doors → preload → wait for the stop signal.
+Leave: the doors drain → the supervisor ends every child → the doors close → the webhooks keep what is left to tell →
+the client closes.
 A second signal skips the waits. A port already taken fails before anything is started.
 """
 
@@ -156,6 +157,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         services = Services(
             settings, catalog, supervisor, bus, client, Drain(), __version__, time.monotonic(), launcher.known
         )
+        await stack.enter_async_context(services.webhooks)
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))

@@ -12,6 +12,7 @@
     ├── RouteNotFound             404 not_found
     ├── MethodNotAllowed          405 method_not_allowed
     ├── ModelNotFound             404 model_not_found
+    ├── WebhookNotFound           404 webhook_not_found
     ├── RateLimited               429 rate_limit_exceeded   (Retry-After)
     ├── ServiceUnavailable        503 service_unavailable   (Retry-After)
     │   ├── NotReady              503  the model did not become ready; says how far it is, if it may be soon
@@ -97,6 +98,12 @@ class ModelNotFound(LlamaRunnerError):
         hint = f" Available: {', '.join(known[:10])}." if known else ""
         missing = "No model was named, and there is no single model to choose."
         super().__init__((f"The model '{name}' was not found." if name else missing) + hint, param="model")
+
+
+class WebhookNotFound(LlamaRunnerError):
+    """No webhook of that id, or no delivery of that id in it."""
+
+    status, code, type = 404, "webhook_not_found", "invalid_request_error"
 
 
 class RateLimited(LlamaRunnerError):

@@ -2,6 +2,7 @@
 
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
+from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
     NO_LIMITS,
@@ -19,6 +20,7 @@ from llamarunner.config.settings import (
     Settings,
     SupervisorSettings,
 )
+from llamarunner.config.webhooks import WebhookSettings
 
 __all__ = [
     "NO_LIMITS",
@@ -33,6 +35,7 @@ __all__ = [
     "LoraAdapter",
     "ModelSettings",
     "OllamaDoor",
+    "OutboundSettings",
     "Proxies",
     "RateLimits",
     "RuntimeKind",
@@ -40,6 +43,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "SupervisorSettings",
+    "WebhookSettings",
     "bundled",
     "effective",
     "find",

@@ -32,8 +32,8 @@ from llamarunner.fleet import memory
 from llamarunner.fleet.child import Child, LoadFailed, Probe
 from llamarunner.fleet.keeping import keep
 from llamarunner.fleet.launch import Endpoint, Launch, Task
-from llamarunner.fleet.progress import Progress, explain, progress
 from llamarunner.fleet.output import Output
+from llamarunner.fleet.progress import Progress, explain, progress
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import (
     Death,
@@ -232,6 +232,10 @@ class Supervisor:
     def output(self, entry: ModelEntry) -> Output:
         """What the processes of a model print, now, before and later."""
         return self._outputs.setdefault(entry.id, Output())
+
+    def ports(self) -> set[int]:
+        """Where children listen, ready or not."""
+        return {instance.child.port for instance in self._instances.values() if instance.child and instance.child.port}
 
     def last_used(self, entry: ModelEntry, task: Task = Task.GENERATE) -> float | None:
         """When a request was last done with an instance, as `time.time()`; None if none ever was."""

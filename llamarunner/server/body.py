@@ -8,16 +8,21 @@ must arrive at a thousand bytes a second once a third of that pause has passed. 
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, web
+from pydantic import BaseModel, ValidationError
 
 from llamarunner.config import ServerSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedMedia
 from llamarunner.server.connection import Connection
 
+B = TypeVar("B", bound=BaseModel)
+
 MB = 1_000_000
 BYTES_PER_SECOND = 1000
+MAX_SHOWN_PARAM = 100
 MAX_FRAMING = 16_384  # bytes that frame chunks, beyond sixteen for each byte of the body
 
 
@@ -33,6 +38,22 @@ async def read_object(request: web.Request, settings: ServerSettings) -> tuple[b
     _check_type(request)
     body = await read(request, settings)
     return body, strict_json.loads_object(body)
+
+
+def validated(kind: type[B], raw: bytes) -> B:
+    """Read a body as a model. Raises InvalidRequest that names the first field at fault."""
+    try:
+        return kind.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]]
+    param = "".join(parts).removeprefix(".")[:MAX_SHOWN_PARAM]
+    if fault["type"] == "extra_forbidden":
+        raise InvalidRequest(f"'{param}' is not known here; known are {', '.join(kind.model_fields)}.", param=param)
+    if fault["type"] == "missing":
+        raise InvalidRequest(f"'{param}' is missing.", param=param)
+    message = fault["msg"]
+    raise InvalidRequest(f"'{param}' is wrong: {message[:1].lower()}{message[1:]}.", param=param)
 
 
 async def read(request: web.Request, settings: ServerSettings) -> bytes:

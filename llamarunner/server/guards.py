@@ -191,7 +191,7 @@ def _opens_channel(request: web.Request) -> bool:
 def _preflight(request: web.Request) -> web.Response:
     asked = request.headers.get("Access-Control-Request-Headers", "")
     headers = {
-        "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+        "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE, OPTIONS",
         "Access-Control-Allow-Headers": asked or "Authorization, Content-Type",
         "Access-Control-Max-Age": PREFLIGHT_SECONDS,
     }

@@ -19,7 +19,17 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, channel, guards, logs_api, manage_api, models_api, openai_api, openapi
+from llamarunner.server import (
+    anthropic_api,
+    channel,
+    guards,
+    logs_api,
+    manage_api,
+    models_api,
+    openai_api,
+    openapi,
+    webhooks_api,
+)
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -97,6 +107,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes["POST", path] = openai_api.asking(path, ask)
         if path.startswith("/v1/"):  # clients add it to a base URL that ends in it
             routes["POST", f"/v1{path}"] = routes["POST", path]
+    routes |= webhooks_api.ROUTES
     if name == "ollama":
         routes["GET", "/"] = manage_api.ollama_greeting
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}

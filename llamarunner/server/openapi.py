@@ -22,7 +22,7 @@ from pydantic import JsonValue, TypeAdapter
 from llamarunner import __version__
 from llamarunner.dialects import openai, strict_json
 from llamarunner.fleet.progress import Progress
-from llamarunner.server import anthropic_api, manage_api, models_api, openai_api
+from llamarunner.server import anthropic_api, manage_api, models_api, openai_api, query
 from llamarunner.server.services import VIEW
 
 JSON = "application/json"
@@ -238,7 +238,7 @@ def _header(meaning: str, schema: Schema) -> Schema:
 
 
 def _flag(flag: Flag) -> Schema:
-    schema = {"type": "string", "enum": list(models_api.SWITCH), "default": "false"}
+    schema = {"type": "string", "enum": list(query.SWITCH), "default": "false"}
     return {"name": flag.name, "in": "query", "description": flag.meaning, "schema": schema}
 
 

@@ -16,11 +16,13 @@ from llamarunner.errors import Forbidden, ModelNotFound, Unauthorized, WrongKey
 from llamarunner.events import Bus
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.limits import Account, Limiter, Ticket
+from llamarunner.outbound import Outbound
 from llamarunner.server.admission import Admission, Headers
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback
+from llamarunner.webhooks import Webhooks
 
 
 @dataclass(slots=True)
@@ -38,18 +40,28 @@ class Services:
     runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
     figures: Figures = field(init=False)
+    outbound: Outbound = field(init=False)
+    webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
+        self.outbound = Outbound(self.settings.outbound, self.own_ports)
+        self.webhooks = Webhooks(self.settings.webhooks, self.outbound, self.bus)
 
     @property
     def uptime(self) -> int:
         """Whole seconds since the start."""
         return int(time.monotonic() - self.started_at)
 
+    def own_ports(self) -> set[int]:
+        """Where the doors and the models' processes listen now."""
+        return self.supervisor.ports() | {view.port for view in self.views if view.port}
+
     def configure(self, settings: Settings) -> None:
         """Take over new settings, for the requests to come."""
         self.settings = settings
+        self.outbound.settings = settings.outbound
+        self.webhooks.configure(settings.webhooks)
         for view in self.views:
             view.configure(getattr(settings.proxies, view.name))
 
@@ -109,16 +121,19 @@ class View:
         SCOPE.set(ALL_MODELS if key is None else key.models)
         return self.account(address, key)
 
+    def is_local(self, client: str) -> bool:
+        """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""
+        return self._local and is_loopback(client)
+
     def check_management(self, client: str) -> None:
         """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden.
 
         Behind a reverse proxy on this machine a client may come from anywhere.
         """
-        local = self._local and is_loopback(client)
-        allowed = {"always": True, "never": False, "auto": local or bool(self.door.api_keys)}
+        allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
         if not allowed[self.door.allow_management]:
             raise Forbidden(
-                "Models cannot be managed through this door; the owner can give it api_keys, or set allow_management."
+                "Nothing can be managed through this door; the owner can give it api_keys, or set allow_management."
             )
 
     def shows(self, entry: ModelEntry) -> bool:

@@ -27,6 +27,7 @@ from llamarunner.config import (
     ServerSettings,
     Settings,
     SupervisorSettings,
+    WebhookSettings,
 )
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Launch, Task
@@ -117,11 +118,12 @@ async def open_house(
     models: dict[str, dict[str, Any]] | None = None,
     flags: tuple[str, ...] = (),
     program: tuple[str, ...] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[House]:
     """Open both doors; `models` are names and headers of files to write, `flags` go to every fake child.
 
     `door` is how both doors are, without limits if it is not given. `program` is another child program, with all its
-    arguments.
+    arguments. `sections` are of the settings.
     """
     for name, header in ({"chat": {}} if models is None else models).items():
         write_model(folder / "models" / f"{name}.gguf", **header)
@@ -129,6 +131,8 @@ async def open_house(
         catalog=CatalogSettings(folders=(folder / "models",), discover=NOWHERE, demo_models="hide"),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
+        webhooks=WebhookSettings(**{"state_folder": folder / "state", **sections.pop("webhooks", {})}),
+        **sections,
     )
     journal = folder / "journal"
     door = door or Door(rate_limits=NO_LIMITS)
@@ -156,4 +160,6 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
 
     bus = Bus()
     async with Client() as client, Supervisor(settings, describe, app.prober(client), bus) as supervisor:
-        yield Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
+        services = Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
+        async with services.webhooks:
+            yield services
