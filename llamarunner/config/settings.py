@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from llamarunner.config.logs import LoggingSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.paths import ConfigPath
 
@@ -229,6 +230,7 @@ class Settings(Frozen):
     )
     supervisor: SupervisorSettings = Field(SupervisorSettings(), description="When models are loaded and unloaded.")
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
+    logging: LoggingSettings = Field(LoggingSettings(), description="What the log tells, and how.")
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api
+from llamarunner.server import anthropic_api, guards, manage_api, metrics_api, models_api, openai_api
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -81,6 +81,7 @@ async def opened(door: Door, name: str, services: Services, sockets: Sequence[so
 def _routes(name: str) -> dict[tuple[str, str], Handler]:
     routes: dict[tuple[str, str], Handler] = {
         ("GET", "/health"): manage_api.health,
+        ("GET", "/metrics"): metrics_api.metrics,
         ("GET", "/v1/system/status"): manage_api.system_status,
         ("GET", "/v1/server/info"): manage_api.server_info,
         ("GET", "/v1/models"): openai_api.list_models,

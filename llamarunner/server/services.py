@@ -12,15 +12,18 @@ from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
-from llamarunner.errors import Forbidden, ModelNotFound, Unauthorized, WrongKey
+from llamarunner.errors import Forbidden, ModelNotFound, RateLimited, Unauthorized, WrongKey
 from llamarunner.events import Bus
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.server.admission import Admission, Headers
+from llamarunner.server.children import Children
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback
+from llamarunner.server.metrics import Metrics
+from llamarunner.server.record import Records
 
 
 @dataclass(slots=True)
@@ -38,9 +41,16 @@ class Services:
     runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
     figures: Figures = field(init=False)
+    metrics: Metrics = field(init=False)
+    records: Records = field(init=False)
+    children: Children = field(init=False)
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
+        self.metrics = Metrics(self.version, self.catalog.known)
+        self.bus.listen(self.metrics.hear)
+        self.records = Records(self.bus, self.metrics)
+        self.children = Children(self.supervisor, self.client)
 
     @property
     def uptime(self) -> int:
@@ -89,7 +99,11 @@ class View:
         if not self.door.api_keys:
             return None
         guesses, now = Account(budget_of(address), GUESSES), time.monotonic_ns()
-        self.guesses.check(guesses, now)
+        try:
+            self.guesses.check(guesses, now)
+        except RateLimited as error:
+            error.limit = "wrong_keys"
+            raise
         try:
             return self.rules.check_key(headers)
         except WrongKey:
@@ -113,8 +127,12 @@ class View:
 
     def shows(self, entry: ModelEntry) -> bool:
         """Tell whether a model is to be seen here, by the request that is being answered."""
-        model_id = entry.id.casefold()
-        return _matches(model_id, self.door.models) and _matches(model_id, SCOPE.get())
+        return self.shows_id(entry.id)
+
+    def shows_id(self, model_id: str) -> bool:
+        """Tell the same of a model that may no longer be in the catalog."""
+        wanted = model_id.casefold()
+        return _matches(wanted, self.door.models) and _matches(wanted, SCOPE.get())
 
     @property
     def entries(self) -> list[ModelEntry]:
