@@ -58,29 +58,30 @@ class Children:
 
 
 def _merged(told: Iterable[tuple[Instance, str]]) -> list[Metric]:
-    """One family for each name, with a label for the process that each sample is of."""
+    """One family for each name, with labels for the process that each sample is of."""
     families: dict[str, Metric] = {}
     for instance, text in told:
         labels = {"model": instance.entry.id, "task": str(instance.task)}
         for found in _parsed(instance.entry.id, text):
-            name = found.name.replace(THEIRS, OURS, 1)
-            family = families.setdefault(name, Metric(name, found.documentation, _kind(found)))
-            family.samples += [
-                one._replace(name=one.name.replace(THEIRS, OURS, 1), labels={**one.labels, **labels})
-                for one in found.samples
-            ]
+            family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+            family.samples += [one._replace(labels={**one.labels, **labels}) for one in found.samples]
     return list(families.values())
 
 
 def _parsed(model: str, text: str) -> list[Metric]:
     try:
-        return [found for found in text_string_to_metric_families(text) if found.name.startswith(THEIRS)]
+        families = list(text_string_to_metric_families(text))
     except Exception as error:  # the parser has no exception of its own, and what it reads is another program's
         log.debug("%s: its metrics cannot be read: %s", model, error)
         return []
+    return [_ours(family, text) for family in families if family.name.startswith(THEIRS)]
 
 
-def _kind(family: Metric) -> str:
-    """llama.cpp calls a maximum a counter; real ones end as OpenMetrics demands."""
-    counts = all(sample.name.endswith("_total") for sample in family.samples)
-    return "gauge" if family.type == "counter" and not counts else family.type
+def _ours(theirs: Metric, text: str) -> Metric:
+    """Call it as we do. llama.cpp calls a maximum a counter too; the parser adds to its name what counters end with."""
+    maximum = f"# TYPE {theirs.name} counter\n" in text
+    ours = Metric(theirs.name.replace(THEIRS, OURS, 1), theirs.documentation, "gauge" if maximum else theirs.type)
+    for one in theirs.samples:
+        name = theirs.name if maximum else one.name
+        ours.samples.append(one._replace(name=name.replace(THEIRS, OURS, 1)))
+    return ours

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import web
 from prometheus_client import Metric, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from llamarunner.server.services import VIEW, Services, View
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 Encode = Callable[[Collector], bytes]
 
@@ -67,7 +70,6 @@ def _now(services: Services) -> Iterator[Metric]:
 
 
 def _encoder(accept: str) -> tuple[Encode, str]:
-    try:
-        return choose_encoder(accept)
-    except ValueError:  # a version that is no number
-        return generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+    if "application/openmetrics-text" in accept:
+        return openmetrics.generate_latest, OPENMETRICS
+    return generate_latest, CONTENT_TYPE_PLAIN_0_0_4

@@ -23,6 +23,7 @@ from llamarunner.config import (
     CatalogSettings,
     Discover,
     Door,
+    LoggingSettings,
     ModelSettings,
     ServerSettings,
     Settings,
@@ -114,6 +115,7 @@ async def open_house(
     door: Door | None = None,
     server: dict[str, Any] | None = None,
     supervisor: dict[str, Any] | None = None,
+    logging: dict[str, Any] | None = None,
     models: dict[str, dict[str, Any]] | None = None,
     flags: tuple[str, ...] = (),
     program: tuple[str, ...] | None = None,
@@ -129,6 +131,7 @@ async def open_house(
         catalog=CatalogSettings(folders=(folder / "models",), discover=NOWHERE, demo_models="hide"),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
+        logging=LoggingSettings(**(logging or {})),
     )
     journal = folder / "journal"
     door = door or Door(rate_limits=NO_LIMITS)

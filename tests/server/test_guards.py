@@ -63,9 +63,7 @@ async def test_a_wrong_method_is_405_with_allow(tmp_path: Path, method: str, pat
             assert error["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v2", "/v1", "/v1/models/", "/slots", "/props", "/v1/chat/completions/"]
-)
+@pytest.mark.parametrize("path", ["/", "/v2", "/v1", "/v1/models/", "/slots", "/props", "/v1/chat/completions/"])
 async def test_an_unknown_path_is_404(tmp_path: Path, path: str) -> None:
     """S-15: what a model's process offers beyond our table cannot be reached."""
     async with open_house(tmp_path, models={}) as house, house.client.get(house.url + path) as response:
