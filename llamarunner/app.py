@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from llamarunner import __version__
+from llamarunner import __version__, logs
 from llamarunner.catalog import Catalog
 from llamarunner.config import Door, Loaded, Settings, load
 from llamarunner.errors import ConfigError, LlamaRunnerError
@@ -135,6 +135,7 @@ async def reload(house: Running, source: Path) -> None:
     except Exception:  # a mistake of ours in reading them must not end the house
         log.exception("the changed settings could not be read, the old ones stay")
         return
+    logs.configure(settings.logging)
     house.services.configure(settings)
     house.services.supervisor.configure(settings)
     await asyncio.to_thread(house.services.catalog.configure, settings)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -68,12 +67,16 @@ def options(
 def serve(
     config: ConfigOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, the children's output too.")] = False,
+    log_format: Annotated[
+        Literal["auto", "text", "json"] | None,
+        typer.Option("--log-format", help="Over logging.format of the settings."),
+    ] = None,
 ) -> None:
     """Open the doors and serve until interrupted."""
     loaded = load(config)
-    from llamarunner import app
+    from llamarunner import app, logs
 
-    log_to_stderr(verbose)
+    logs.set_up(loaded.settings.logging, format=log_format, verbose=verbose)
 
     def announce(house: Running) -> None:
         with contextlib.suppress(OSError):  # nobody may be listening
@@ -186,14 +189,6 @@ def example(house: Running, models: list[ModelEntry]) -> str:
     key = "-H 'Authorization: Bearer YOUR_KEY' " if doors[name].api_keys else ""
     path, body = _TRIES[task]
     return f"curl {key}{house.urls[name]}/v1/{path} -d '{json.dumps({'model': model} | body)}'"
-
-
-def log_to_stderr(verbose: bool) -> None:
-    """One line for each record; debug records of our own rooms only."""
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", level=logging.INFO)
-    if verbose:
-        logging.getLogger("llamarunner").setLevel(logging.DEBUG)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

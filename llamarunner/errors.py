@@ -107,9 +107,15 @@ class WebhookNotFound(LlamaRunnerError):
 
 
 class RateLimited(LlamaRunnerError):
-    """A client asks more than its limits allow; `retry_after` is when it may ask again."""
+    """A client asks more than its limits allow; `retry_after` is when it may ask again, `limit` which one it is."""
 
     status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None, limit: str = "other"
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.limit = limit
 
 
 class ServiceUnavailable(LlamaRunnerError):

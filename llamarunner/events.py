@@ -1,14 +1,14 @@
 """What happened: one frozen dataclass per fact, in the past tense, and the bus that tells.
 
 `Bus.publish` never waits. Every subscriber has a bounded queue of its own; one that is slow loses its oldest events
-and can read in `Subscription.lost` how many.
+and can read in `Subscription.lost` how many. A listener is called at once, and misses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -144,12 +144,19 @@ class Subscription:
 
 
 class Bus:
-    """Delivers every event to every open subscription."""
+    """Delivers every event to every listener and every open subscription."""
 
     def __init__(self) -> None:
+        self._listeners: list[Callable[[Event], None]] = []
         self._subscriptions: set[Subscription] = set()
 
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call a function with every event from now on; it must be quick, and raise nothing."""
+        self._listeners.append(listener)
+
     def publish(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
         for subscription in self._subscriptions:
             subscription.put(event)
 

@@ -122,7 +122,8 @@ class Ticket:
             return
         most = self._limits.streaming_connections
         if most is not None and self._usage.streams >= most:
-            raise RateLimited(f"Too many streams at the same time; the limit is {most}.", retry_after=TRY_AGAIN)
+            message = f"Too many streams at the same time; the limit is {most}."
+            raise RateLimited(message, retry_after=TRY_AGAIN, limit="streaming_connections")
         self._streams = True
         self._usage.streams += 1
 
@@ -159,10 +160,12 @@ class Limiter:
         most = limits.requests_per_minute
         if most is not None and usage.requests(now) >= most:
             seconds = usage.wait(most, now)
-            raise RateLimited(f"Rate limit exceeded. Try again in {seconds} seconds.", retry_after=seconds)
+            message = f"Rate limit exceeded. Try again in {seconds} seconds."
+            raise RateLimited(message, retry_after=seconds, limit="requests_per_minute")
         most = limits.concurrent_requests
         if most is not None and usage.running >= most:
-            raise RateLimited(f"Too many requests at the same time; the limit is {most}.", retry_after=TRY_AGAIN)
+            message = f"Too many requests at the same time; the limit is {most}."
+            raise RateLimited(message, retry_after=TRY_AGAIN, limit="concurrent_requests")
         return usage
 
     def admit(self, account: Account, now: int) -> Ticket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamarunner.events import Bus, ModelStarted, ModelStopped
+from llamarunner.events import Bus, Event, ModelStarted, ModelStopped
 
 
 def test_an_event_says_itself_as_the_api_does() -> None:
@@ -34,3 +34,16 @@ async def test_a_slow_subscription_loses_its_oldest_events_and_knows_how_many() 
         assert (await anext(heard)) == ModelStopped("6", "asked")
         assert slow.lost == 6
         await heard.aclose()
+
+
+async def test_a_listener_misses_nothing_however_slow_others_are() -> None:
+    bus = Bus()
+    heard: list[Event] = []
+    bus.listen(heard.append)
+    with bus.subscribe() as slow:
+        for count in range(3000):
+            bus.publish(ModelStopped(str(count), "asked"))
+        assert slow.lost > 0
+    assert [event.payload()["data"] for event in heard] == [
+        {"model_id": str(n), "reason": "asked"} for n in range(3000)
+    ]

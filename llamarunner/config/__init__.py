@@ -1,6 +1,7 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
+from llamarunner.config.logs import LogFormat, LoggingSettings
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
@@ -32,6 +33,8 @@ __all__ = [
     "Globs",
     "LMStudioDoor",
     "Loaded",
+    "LogFormat",
+    "LoggingSettings",
     "LoraAdapter",
     "ModelSettings",
     "OllamaDoor",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
+from llamarunner.config.logs import LoggingSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
@@ -221,6 +222,7 @@ class Settings(Frozen):
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
     outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
     webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")
+    logging: LoggingSettings = Field(LoggingSettings(), description="What the log tells, and how.")
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""

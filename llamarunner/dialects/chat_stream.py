@@ -12,6 +12,7 @@ from typing import Any
 
 from llamarunner.dialects import llama_cpp
 from llamarunner.dialects.sse import DONE
+from llamarunner.dialects.usage import Usage, told
 from llamarunner.errors import BackendFailed, LlamaRunnerError
 
 FIELDS = ("content", "reasoning_content", "tool_calls")
@@ -23,12 +24,18 @@ class Reading:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
+        self._timings: dict[str, Any] = {}
         self._done = False
 
     @property
     def complete(self) -> bool:
         """Whether the model has come to an end, or the stream just broke off."""
         return self._done or self.finish_reason is not None
+
+    @property
+    def tokens(self) -> Usage:
+        """How many tokens it was, as far as it has been told."""
+        return told(self.usage or {}, self._timings)
 
     def take(self, data: str) -> dict[str, Any]:
         """Read the data of one event; return what is new of the answer, by field.
@@ -41,8 +48,8 @@ class Reading:
         chunk = _object(data)
         if "error" in chunk:
             raise _failure(chunk, data)
-        if usage := chunk.get("usage"):
-            self.usage = usage
+        self.usage = chunk.get("usage") or self.usage
+        self._timings = chunk.get("timings") or self._timings
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else {}
         self.finish_reason = choice.get("finish_reason") or self.finish_reason

@@ -76,6 +76,8 @@ class Instance:
     entry: ModelEntry
     task: Task
     settings: ModelSettings
+    began: float = field(default_factory=time.monotonic)
+    ready_at: float | None = None  # time.monotonic() too
     runner: asyncio.Task[Death] | None = None
     child: Child | None = None
     endpoint: Endpoint | None = None
@@ -93,10 +95,14 @@ class Lease:
         self._entry = entry
         self._task = task
         self._instance: Instance | None = None
+        self.queue_seconds: float | None = None  # that it was waited for, without the loading
+        self.load_seconds: float | None = None  # of loading, if it was waited for
 
     async def __aenter__(self) -> Self:
         """Wait until the model is ready. Raises ModelFailed, QueueFull, ShuttingDown or ServiceUnavailable."""
+        asked = time.monotonic()
         self._instance = await self._supervisor._admit(self, self._entry, self._task)
+        self._note_wait(asked, self._instance)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,6 +114,12 @@ class Lease:
         assert self._instance is not None, "a lease is used inside its async with"
         assert self._instance.endpoint is not None
         return self._instance.endpoint
+
+    def _note_wait(self, asked: float, instance: Instance) -> None:
+        waited = time.monotonic() - asked
+        if instance.ready_at is not None and instance.ready_at > asked:
+            self.load_seconds = instance.ready_at - max(asked, instance.began)
+        self.queue_seconds = max(0.0, waited - (self.load_seconds or 0.0))
 
     async def autopsy(self) -> str | None:
         """Why the child died, waiting up to half a second for the news; None if it seems to live."""
@@ -215,6 +227,11 @@ class Supervisor:
         units = self._schedule.units
         ready = (subject.entry.id for name, subject in self._subjects.items() if units[name].state is State.LOADED)
         return list(dict.fromkeys(ready))
+
+    def ready(self) -> list[Instance]:
+        """The processes that are ready to use."""
+        units = self._schedule.units
+        return [instance for name, instance in self._instances.items() if units[name].state is State.LOADED]
 
     def unit(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Unit | None:
         """What the schedule knows of an instance; None if it was never asked for."""
@@ -387,7 +404,8 @@ class Supervisor:
                 instance.child = child
                 limits = (self._rules.load_stall_seconds, self._rules.load_timeout_seconds)
                 instance.endpoint = await child.ready(self._probe, *limits)
-                took = time.monotonic() - child.spawned_at
+                instance.ready_at = time.monotonic()
+                took = instance.ready_at - child.spawned_at
                 log.info("%s is ready on port %d after %.2f s (%s)", name, instance.endpoint.port, took, launch.runtime)
                 self._bus.publish(ModelStarted(entry.id, instance.endpoint.port, took))
                 self._carry_out(self._schedule.started(name, time.monotonic()))

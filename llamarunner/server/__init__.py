@@ -3,7 +3,7 @@
 * `services`   what every handler may use, and the keys under which an application carries it.
 * `listener`   one door: routes, guards, connection settings, sockets.
 * `connection` one client's connection: limits, and what is not HTTP.
-* `guards`     what every request passes: log, errors in the caller's language, hygiene, Host, Origin, key, limits.
+* `guards`     what every request passes: record, errors in the caller's language, hygiene, Host, Origin, key, limits.
 * `admission`  the questions of those guards that need no HTTP: who may come in.
 * `forwarded`  which address a client has, also behind proxies.
 * `body`       request bodies with a size and a deadline.
@@ -14,6 +14,8 @@
 * `watch`      its clock: one timer for each exchange, which ends what has fallen silent.
 * `drain`      the exchanges under way, and their end when the server stops.
 * `figures`    what is measured of processes and the machine.
+* `record`     what is known of one request, told once when it is over.
+* `metrics`    what is counted; `children` has the series of the models' processes.
 * `…_api`      the handlers, one file for each language.
 * `openapi`    what they do, described for programs.
 

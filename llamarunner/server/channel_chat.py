@@ -14,18 +14,19 @@ from contextlib import AsyncExitStack
 
 from llamarunner.dialects import chat, constraints, strict_json
 from llamarunner.dialects.chat_stream import Reading
+from llamarunner.dialects.openai import OPENAI
 from llamarunner.dialects.sse import Splitter
-from llamarunner.errors import BackendFailed, InvalidRequest, LlamaRunnerError, RequestTimeout, ServerError
+from llamarunner.errors import BackendFailed, InvalidRequest, LlamaRunnerError, RateLimited, RequestTimeout, ServerError
 from llamarunner.fleet.launch import Task
 from llamarunner.limits import Account
 from llamarunner.server.channel_messages import ChatDelta, ChatEnd, ChatMessage, ChatStart, Message, refusal
-from llamarunner.server.guards import CHANNEL_PATH, CLIENT_GONE
+from llamarunner.server.guards import CHANNEL_PATH
+from llamarunner.server.record import Record, log_prompt
 from llamarunner.server.resolve import resolve
 from llamarunner.server.services import View
 from llamarunner.server.upstream import Answer, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
 
-access = logging.getLogger("llamarunner.access")
 log = logging.getLogger("llamarunner.server")
 
 PATH = "/v1/chat/completions"
@@ -59,13 +60,10 @@ class Chat:
 
     async def run(self, message: ChatMessage, account: Account, client: str) -> Message | None:
         """Answer, in the budget of an account; return the last message, or None if nobody is there to read it."""
-        started = time.perf_counter()
-        failure: LlamaRunnerError | None = None
-        status = CLIENT_GONE
+        record = Record(self.request_id, self._view.name, client, "CHAT", CHANNEL_PATH, OPENAI.name, stream=True)
         try:
-            end = await self._answer(message, account)
-            status = 200
-            return end
+            with self._services.records.open(record):
+                return await self._answer(message, account, record)
         except (RequestTimeout, ConnectionError):
             self._drop()
             return None
@@ -74,16 +72,15 @@ class Chat:
         except Exception:
             log.exception("%s chat: unexpected error", self.request_id)
             failure = ServerError(f"The server met an unexpected error; its log has it under {self.request_id}.")
-        finally:
-            took = (time.perf_counter() - started) * 1000
-            line = (self.request_id, client, "CHAT", CHANNEL_PATH, status if failure is None else failure.status, took)
-            access.info("%s %s %s %s %d %.1f ms", *line)
+        if isinstance(failure, RateLimited):
+            self._services.metrics.refused(self._view.name, failure.limit)
         return refusal(failure, self.id)
 
-    async def _answer(self, message: ChatMessage, account: Account) -> ChatEnd:
+    async def _answer(self, message: ChatMessage, account: Account, record: Record) -> ChatEnd:
         services = self._services
         with self._view.limiter.admit(account, time.monotonic_ns()) as ticket:
-            call = call_of(self._view, message)
+            record.admitted = True
+            call = call_of(self._view, message, record)
             ticket.begin_stream()
             model, reading = call.entry.id, Reading()
             self._watch = watch = Watch(Patience.of(services.settings.server, pulse=False))
@@ -96,18 +93,23 @@ class Chat:
                             ChatStart(type="chat_start", id=self.id, model=model, request_id=self.request_id)
                         )
                         answer = await ask(stack, services.supervisor, services.client, call, watch)
-                        await self._pump(answer, reading)
+                        record.leased(answer.lease)
+                        await self._pump(answer, reading, record)
             except Cancelled:
                 return ChatEnd(type="chat_end", id=self.id, model=model, finish_reason="cancelled", usage=None)
+            finally:
+                record.used(reading.tokens)
         reason = reading.finish_reason or "stop"
         return ChatEnd(type="chat_end", id=self.id, model=model, finish_reason=reason, usage=reading.usage)
 
-    async def _pump(self, answer: Answer, reading: Reading) -> None:
+    async def _pump(self, answer: Answer, reading: Reading, record: Record) -> None:
         assert self._watch
         splitter = Splitter()
         while chunk := await answer.some():
             for event in splitter.feed(chunk):
                 if new := reading.take(event.data):
+                    if record.first_token_seconds is None:
+                        record.first_token()
                     await self._tell(ChatDelta(type="chat_delta", id=self.id, **new))
             self._watch.phase(Phase.NEXT_BYTE)
         if not reading.complete:
@@ -119,7 +121,7 @@ class Chat:
         await self._say(message)
 
 
-def call_of(view: View, message: ChatMessage) -> Call:
+def call_of(view: View, message: ChatMessage, record: Record) -> Call:
     """Make the request to the model. Raises InvalidRequest, ModelNotFound or ModelNotLoaded."""
     if (message.message is None) == (message.messages is None):
         raise InvalidRequest("A chat has either 'message' or 'messages'.", param="message")
@@ -128,6 +130,9 @@ def call_of(view: View, message: ChatMessage) -> Call:
     messages = message.messages if message.message is None else [{"role": "user", "content": message.message}]
     document = {**message.options, "model": message.model, "messages": messages}
     entry, task = resolve(view, document, Task.GENERATE)
+    record.model_id = entry.id
+    if view.services.settings.logging.prompts:
+        log_prompt(record, document)
     chat.check_messages(document)
     constraints.check_constraints(document)
     document |= {"model": entry.id, "stream": True, "stream_options": {"include_usage": True}}

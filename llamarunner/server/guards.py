@@ -1,6 +1,6 @@
 """What every request passes, in this order:
 
-    log      a request id, one line when it is over
+    record   a request id, and what is told when it is over
     errors   whatever is raised further in becomes an answer in the caller's language
     hygiene  oddities of HTTP that two parsers might read differently are refused
     host     and then origin: no strangers' web pages
@@ -30,6 +30,7 @@ from llamarunner.errors import (
     LlamaRunnerError,
     MethodNotAllowed,
     PayloadTooLarge,
+    RateLimited,
     RequestTimeout,
     RouteNotFound,
     ServerError,
@@ -37,12 +38,11 @@ from llamarunner.errors import (
     UnsupportedMedia,
 )
 from llamarunner.server.drain import STOPPING
+from llamarunner.server.record import CLIENT_GONE, RECORD, Record
 from llamarunner.server.services import ACCOUNT, CLIENT, REQUEST_ID, TICKET, VIEW
 
-access = logging.getLogger("llamarunner.access")
 log = logging.getLogger("llamarunner.server")
 
-CLIENT_GONE = 499  # in the log only, as nginx has it
 SPOKEN_VERSIONS = (HttpVersion11, HttpVersion10)
 CLOSING = (ShuttingDown, RequestTimeout, PayloadTooLarge)  # what is left of the request is not worth reading
 OPEN_PATHS = frozenset({"/", "/health"})  # probes: they tell nothing and change nothing
@@ -57,20 +57,15 @@ CHANNEL_PATH = "/v1/ws"  # the only one that can be upgraded
 
 @web.middleware
 async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, answer what goes wrong, and log one line."""
-    started = time.perf_counter()
-    request[REQUEST_ID] = _request_id(request)
-    status = CLIENT_GONE
-    try:
+    """Give the request an id, answer what goes wrong, and tell about it when it is over."""
+    view = request.app[VIEW]
+    request_id = request[REQUEST_ID] = _request_id(request)
+    path = request.raw_path.partition("?")[0]
+    given = Record(request_id, view.name, request.remote or "", request.method, path)
+    with view.services.records.open(given) as request[RECORD]:
         response = await _answered(request, handler)
-        status = response.status if request.transport is not None else CLIENT_GONE
+        given.status = given.status or (response.status if request.transport is not None else CLIENT_GONE)
         return response
-    finally:
-        if access.isEnabledFor(logging.INFO):
-            took = (time.perf_counter() - started) * 1000
-            client = request.get(CLIENT, request.remote)
-            line = (request[REQUEST_ID], client, request.method, request.raw_path, status, took)
-            access.info("%s %s %s %s %d %.1f ms", *line)
 
 
 @web.middleware
@@ -78,7 +73,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let requests in by the door's rules."""
     view = request.app[VIEW]
     rules, headers = view.rules, request.headers
-    client = request[CLIENT] = view.origins.client(request.remote, headers)
+    client = request[CLIENT] = request[RECORD].client = view.origins.client(request.remote, headers)
     account = request[ACCOUNT] = view.account(client)
     check_hygiene(request)
     host = headers.get("Host", "")
@@ -95,6 +90,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path in FREE_PATHS:
         return await handler(request)
     with view.limiter.admit(account, time.monotonic_ns()) as request[TICKET]:
+        request[RECORD].admitted = True
         return await handler(request)
 
 
@@ -161,7 +157,11 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except Exception:
         log.exception("%s %s %s: unexpected error", request[REQUEST_ID], request.method, request.raw_path)
         failure = ServerError(f"The server met an unexpected error; its log has it under {request[REQUEST_ID]}.")
+    if isinstance(failure, RateLimited):
+        view = request.app[VIEW]
+        view.services.metrics.refused(view.name, failure.limit)
     if request.writer.output_size > 0:  # an answer has begun, and must not be followed by a second one
+        request[RECORD].status = failure.status
         raise ConnectionAbortedError
     return render(request, failure)
 

@@ -25,6 +25,7 @@ from llamarunner.server import (
     guards,
     logs_api,
     manage_api,
+    metrics_api,
     models_api,
     openai_api,
     openapi,
@@ -92,6 +93,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     routes: dict[tuple[str, str], Handler] = {
         ("GET", "/health"): manage_api.health,
         ("GET", "/openapi.json"): openapi.document,
+        ("GET", "/metrics"): metrics_api.metrics,
         ("GET", "/v1/system/status"): manage_api.system_status,
         ("GET", "/v1/server/info"): manage_api.server_info,
         ("GET", "/v1/models"): openai_api.list_models,

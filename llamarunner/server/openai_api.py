@@ -13,6 +13,7 @@ from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
 from llamarunner.fleet.launch import Task
 from llamarunner.server import body, models_api, relay
+from llamarunner.server.record import RECORD, log_prompt
 from llamarunner.server.resolve import resolve
 from llamarunner.server.services import VIEW
 from llamarunner.server.upstream import Call
@@ -50,10 +51,15 @@ def asking(path: str, ask: Ask) -> Handler:
     upstream_path = ask.upstream or path
 
     async def ask_model(request: web.Request) -> web.StreamResponse:
-        view = request.app[VIEW]
-        raw, document = await body.read_object(request, view.services.settings.server)
+        view, record = request.app[VIEW], request[RECORD]
+        record.dialect = ask.dialect.name
+        settings = view.services.settings
+        raw, document = await body.read_object(request, settings.server)
         stream = ask.streams and _wants_stream(document)
         entry, task = resolve(view, document, ask.task)
+        record.model_id = entry.id
+        if settings.logging.prompts:
+            log_prompt(record, document)
         if ask.talks:
             chat.check_messages(document)
         constraints.check_constraints(document)

@@ -13,10 +13,12 @@ from contextlib import AsyncExitStack
 
 from aiohttp import HttpVersion11, web
 
+from llamarunner.dialects import usage
 from llamarunner.dialects.wire import COMMENT, Dialect
 from llamarunner.errors import LlamaRunnerError, RequestTimeout, ShuttingDown
 from llamarunner.server.client import BUFFER
 from llamarunner.server.connection import drop
+from llamarunner.server.record import RECORD
 from llamarunner.server.services import REQUEST_ID, TICKET, VIEW, Services
 from llamarunner.server.upstream import Answer, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
@@ -31,6 +33,7 @@ async def forward(request: web.Request, call: Call, dialect: Dialect, stream: bo
     services = request.app[VIEW].services
     if stream:
         request[TICKET].begin_stream()
+        request[RECORD].stream = True
         return await _Stream(request, call, dialect, services).run()
     return await _buffered(request, call, services)
 
@@ -40,7 +43,9 @@ async def _buffered(request: web.Request, call: Call, services: Services) -> web
     with services.drain.counting(watch):
         async with watch, AsyncExitStack() as stack:
             answer = await ask(stack, services.supervisor, services.client, call, watch)
+            request[RECORD].leased(answer.lease)
             body = await answer.whole()
+            request[RECORD].used(usage.of_answer(body))
         headers = {"Content-Type": answer.content_type}
         if len(body) <= BUFFER:
             return web.Response(body=body, headers=headers)
@@ -60,7 +65,8 @@ async def _in_slices(
             for start in range(0, len(body), BUFFER):
                 watch.phase(Phase.CLIENT)
                 await response.write(view[start : start + BUFFER])
-    except RequestTimeout:
+    except RequestTimeout as error:
+        request[RECORD].status = error.status
         drop(request)
     return response
 
@@ -70,11 +76,12 @@ class _Stream:
 
     def __init__(self, request: web.Request, call: Call, dialect: Dialect, services: Services) -> None:
         self._request = request
+        self._record = request[RECORD]
         self._call = call
         self._dialect = dialect
         self._services = services
         self._response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, **STREAM_HEADERS})
-        self._tail = b""  # the last bytes that the model said
+        self._said = usage.Ends()  # by the model
         self._pulses = asyncio.TaskGroup()
 
     async def run(self) -> web.StreamResponse:
@@ -82,12 +89,15 @@ class _Stream:
         async with self._pulses:
             try:
                 await self._copy()
-            except RequestTimeout:
+            except RequestTimeout as error:
+                self._record.status = error.status
                 drop(self._request)
             except ConnectionError:
                 pass  # the client is gone; aiohttp ends the rest
             except LlamaRunnerError as error:
                 failure = error
+            finally:
+                self._record.used(usage.read(self._said.head, self._said.tail))
         if failure is not None:
             await self._fail(failure)
         return self._response
@@ -98,6 +108,7 @@ class _Stream:
         with services.drain.counting(watch):
             async with watch, AsyncExitStack() as stack:
                 answer = await ask(stack, services.supervisor, services.client, self._call, watch)
+                self._record.leased(answer.lease)
                 await self._pump(answer, watch)
 
     async def _pump(self, answer: Answer, watch: Watch) -> None:
@@ -105,9 +116,12 @@ class _Stream:
         if not self._response.prepared:
             self._response.headers["Content-Type"] = answer.content_type
             await self._response.prepare(self._request)
-        write = self._response.write
+        write, keep, silent = self._response.write, self._said.add, True
         while chunk:
-            self._tail = chunk if len(chunk) >= 4 else (self._tail + chunk)[-4:]
+            if silent and not chunk.startswith(b":"):  # no keep-alive of llama.cpp's own
+                silent = False
+                self._record.first_token()
+            keep(chunk)
             watch.phase(Phase.CLIENT)
             await write(chunk)
             watch.phase(Phase.NEXT_BYTE)
@@ -115,9 +129,9 @@ class _Stream:
 
     def _pulse(self) -> None:
         """Let the client hear that we are alive, but never inside an event."""
-        if not self._tail:
+        if not (tail := self._said.tail):
             self._pulses.create_task(self._say(COMMENT))
-        elif self._tail.endswith(BLANK_LINE) and self._speaks_events():
+        elif tail.endswith(BLANK_LINE) and self._speaks_events():
             self._pulses.create_task(self._say(self._dialect.pulse))
 
     async def _say(self, event: bytes) -> None:
@@ -135,10 +149,12 @@ class _Stream:
         """Say the error as the last event, or raise it if nothing has been sent."""
         if not self._response.prepared:
             raise error
+        self._record.status = error.status
+        tail = self._said.tail
         if self._speaks_events():
-            gap = b"" if not self._tail or self._tail.endswith(BLANK_LINE) else b"\n\n"
+            gap = b"" if not tail or tail.endswith(BLANK_LINE) else b"\n\n"
             await self._say(gap + self._dialect.error_event(error, self._request[REQUEST_ID]))
-        if self._tail and not isinstance(error, ShuttingDown):
+        if tail and not isinstance(error, ShuttingDown):
             _cut(self._request)
 
     def _speaks_events(self) -> bool:

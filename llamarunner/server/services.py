@@ -12,16 +12,19 @@ from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
-from llamarunner.errors import Forbidden, ModelNotFound, Unauthorized, WrongKey
+from llamarunner.errors import Forbidden, ModelNotFound, RateLimited, Unauthorized, WrongKey
 from llamarunner.events import Bus
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.outbound import Outbound
 from llamarunner.server.admission import Admission, Headers
+from llamarunner.server.children import Children
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback
+from llamarunner.server.metrics import Metrics
+from llamarunner.server.record import Records
 from llamarunner.webhooks import Webhooks
 
 
@@ -42,11 +45,18 @@ class Services:
     figures: Figures = field(init=False)
     outbound: Outbound = field(init=False)
     webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors
+    metrics: Metrics = field(init=False)
+    records: Records = field(init=False)
+    children: Children = field(init=False)
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
         self.outbound = Outbound(self.settings.outbound, self.own_ports)
         self.webhooks = Webhooks(self.settings.webhooks, self.outbound, self.bus)
+        self.metrics = Metrics(self.version, self.catalog.known)
+        self.bus.listen(self.metrics.hear)
+        self.records = Records(self.bus, self.metrics)
+        self.children = Children(self.supervisor, self.client)
 
     @property
     def uptime(self) -> int:
@@ -102,7 +112,11 @@ class View:
         if not self.door.api_keys:
             return None
         guesses, now = Account(budget_of(address), GUESSES), time.monotonic_ns()
-        self.guesses.check(guesses, now)
+        try:
+            self.guesses.check(guesses, now)
+        except RateLimited as error:
+            error.limit = "wrong_keys"
+            raise
         try:
             return self.rules.check_key(headers)
         except WrongKey:
@@ -141,7 +155,7 @@ class View:
         return self.shows_id(entry.id)
 
     def shows_id(self, model_id: str) -> bool:
-        """The same for a model of which only the id is known."""
+        """Tell the same of a model that may no longer be in the catalog."""
         folded = model_id.casefold()
         return _matches(folded, self.door.models) and _matches(folded, SCOPE.get())
 

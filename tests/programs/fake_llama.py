@@ -8,6 +8,7 @@ carry `"fake": {...}` to spoil one answer:
     prefill S        silence before the first byte             line N         one token of N bytes
     status N         answer with this status and an error      print TEXT     print this first
     deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
+    timings {...}    tell them at the end, as llama.cpp does, and the usage
     then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset
 
 What happened is written to the file named by `--fake-journal`, one JSON object a line: start, request, hangup, end.
@@ -41,8 +42,24 @@ FLAGS = {
     "--fake-stubborn": dict(action="store_true", help="ignore SIGTERM"),
     "--fake-offspring": dict(action="store_true", help="leave a grandchild that ignores SIGTERM"),
     "--fake-flood": dict(type=int, default=0, help="print so many MB without a line break"),
+    "--fake-slow-metrics": dict(type=float, default=0.0, help="seconds until /metrics answers"),
     "--fake-once": dict(help="misbehave at the start only if this file does not exist yet, and create it"),
 }
+
+METRICS = """\
+# HELP llamacpp:tokens_predicted_total Number of generation tokens processed
+# TYPE llamacpp:tokens_predicted_total counter
+llamacpp:tokens_predicted_total 4
+# HELP llamacpp:n_tokens_max Largest observed sequence length
+# TYPE llamacpp:n_tokens_max counter
+llamacpp:n_tokens_max 7
+# HELP llamacpp:requests_processing Number of requests processing
+# TYPE llamacpp:requests_processing gauge
+llamacpp:requests_processing 0
+# HELP process_cpu_seconds_total Not llama.cpp's
+# TYPE process_cpu_seconds_total counter
+process_cpu_seconds_total 1
+"""
 
 
 def main() -> None:
@@ -142,6 +159,7 @@ class Server:
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.health)
         app.router.add_get("/props", self.props)
+        app.router.add_get("/metrics", self.metrics)
         app.router.add_post("/{path:.*}", self.generate)
         return app
 
@@ -160,6 +178,13 @@ class Server:
     async def props(self, request: web.Request) -> web.Response:
         granted = {"n_ctx": int(self.args.ctx_size or 4096)}
         return web.json_response({"total_slots": int(self.args.parallel or 4), "default_generation_settings": granted})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        self.journal.write("metrics")
+        if not self.args.metrics:
+            return error(501, "This server does not support metrics endpoint.", "not_supported_error")
+        await asyncio.sleep(self.args.fake_slow_metrics)
+        return web.Response(text=METRICS)
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -197,6 +222,9 @@ class Server:
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": len(deltas), "total_tokens": 3 + len(deltas)}
             await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
+        if "timings" in fake:
+            last: Json = {"id": "c", "object": "chat.completion.chunk", "choices": [], "timings": fake["timings"]}
+            await response.write(f"data: {json.dumps(last, separators=(',', ':'))}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")
         self.journal.write("end")
         return response
@@ -204,7 +232,11 @@ class Server:
     async def whole(self, request: web.Request, body: Json, fake: Json, tokens: list[str]) -> web.StreamResponse:
         message = {"role": "assistant", "content": "".join(tokens)}
         choices = [{"index": 0, "message": message}]
-        text = json.dumps({"id": "c", "object": "chat.completion", "model": body.get("model"), "choices": choices})
+        answer = {"id": "c", "object": "chat.completion", "model": body.get("model"), "choices": choices}
+        if timings := fake.get("timings"):
+            prompt = timings["prompt_n"] + timings["cache_n"]
+            answer |= {"usage": {"prompt_tokens": prompt, "completion_tokens": timings["predicted_n"]}}
+        text = json.dumps(answer)
         await asyncio.sleep(fake.get("delay", 0) * len(tokens))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.content_length = len(text) + (100 if fake.get("then") == "short" else 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A child that answers every POST with the same bytes, in pieces and with pauses.
+"""A child that answers every POST, and GET /metrics, with the same bytes, in pieces and with pauses.
 
 The argument is a JSON list: texts are sent as they are, numbers are seconds of silence. Then the connection is closed.
 """
@@ -16,7 +16,9 @@ WELL = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 async def main(script: list[str | float]) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")
-        if asked.startswith(b"GET"):
+        if asked.startswith(b"GET /metrics "):
+            await play(writer)
+        elif asked.startswith(b"GET"):
             writer.write(WELL)
         else:
             await reader.readuntil(b"}")

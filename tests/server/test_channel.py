@@ -1,4 +1,4 @@
-"""The websocket: chats, and what holds it within bounds. Clients are those of aiohttp and of `websockets`, and bytes."""
+"""The websocket: chats, and its bounds. The clients are those of aiohttp and of `websockets`, and bytes."""
 
 from __future__ import annotations
 
@@ -545,5 +545,3 @@ async def test_chats_whose_time_is_up_say_so_before_the_socket_closes(tmp_path: 
         assert "shutting down" in (await talk.next("error"))["error"]["message"]
         assert await talk.closed() == 1001
         assert await house.services.drain.idle(2)
-
-
