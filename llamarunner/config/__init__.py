@@ -1,5 +1,6 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
+from llamarunner.config.audio import AudioSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.schema import schema, schema_text
@@ -23,6 +24,7 @@ from llamarunner.config.settings import (
 __all__ = [
     "NO_LIMITS",
     "ApiKey",
+    "AudioSettings",
     "CatalogSettings",
     "Discover",
     "Door",

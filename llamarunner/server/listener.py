@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
-from llamarunner.server import anthropic_api, guards, manage_api, models_api, openai_api
+from llamarunner.server import anthropic_api, audio_api, guards, manage_api, models_api, openai_api
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
@@ -88,6 +88,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         ("GET", "/v1/models/{id:.+}/info"): models_api.info,
         ("POST", "/v1/models/{id:.+}/start"): models_api.start,
         ("POST", "/v1/models/{id:.+}/stop"): models_api.stop,
+        ("POST", "/v1/audio/transcriptions"): audio_api.transcribe,
+        ("POST", "/v1/audio/translations"): audio_api.translate,
         ("GET", "/v1/models/{id:.+}"): openai_api.retrieve_model,
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import ValidationError
 
-from llamarunner.catalog import ModelEntry
+from llamarunner.catalog import Format, ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
@@ -89,7 +89,7 @@ class ModelInfo:
     path: str
     size: int  # bytes of all shards
     parameters: int | None  # a count
-    format: Literal["GGUF"]
+    format: Format
     architecture: str | None
     context_length: int | None  # tokens that it was trained for
     loaded: bool
@@ -173,7 +173,7 @@ async def info(request: web.Request) -> web.Response:
             path=str(entry.path).encode(errors="replace").decode(),
             size=entry.size,
             parameters=entry.parameters,
-            format="GGUF",
+            format=entry.format,
             architecture=entry.architecture,
             context_length=entry.context_length,
             loaded=loaded,

@@ -21,6 +21,7 @@ from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback
+from llamarunner.server.spool import Spool
 
 
 @dataclass(slots=True)
@@ -38,9 +39,11 @@ class Services:
     runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
     figures: Figures = field(init=False)
+    spool: Spool = field(init=False)
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
+        self.spool = Spool(self.settings.audio.upload_folder)
 
     @property
     def uptime(self) -> int:
