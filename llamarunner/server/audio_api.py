@@ -109,9 +109,18 @@ class Job:
 
 
 async def _answer(request: web.Request, kind: type[AudioRequest], task: str) -> web.StreamResponse:
-    services = request.app[VIEW].services
-    limit = request[ACCOUNT].limits.file_upload_size_mb
-    async with upload.received(request, services.spool, services.settings.server, limit) as form:
+    view = request.app[VIEW]
+    services = view.services
+
+    def check(form: upload.Form) -> None:
+        """Refuse before the file has come what can be refused by then."""
+        asked = parse(kind, form.fields)
+        if any(name == "model" for name, _ in form.fields):
+            resolve_speech(view, asked.model, task)
+
+    limit_mb = request[ACCOUNT].limits.file_upload_size_mb
+    terms = upload.Terms(services.settings.server.body_idle_seconds, limit_mb, check)
+    async with upload.received(request, services.spool, terms) as form:
         asked = parse(kind, form.fields)
         if form.size <= 0:
             raise InvalidRequest("'file' is missing." if form.size else "'file' is empty.", param="file")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import IO
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from llamarunner.config import ServerSettings
 from llamarunner.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, ServerError, UnsupportedMedia
 from llamarunner.server import body
 from llamarunner.server.spool import Spool
@@ -39,10 +38,20 @@ class Form:
     size: int = -1  # bytes of the file; -1 if there is none
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an upload must keep to.
+
+    `check` is called when the file begins, with the fields that came before it, and may raise.
+    """
+
+    idle_seconds: float  # longest pause
+    limit_mb: int | None  # of the file
+    check: Callable[[Form], None]
+
+
 @asynccontextmanager
-async def received(
-    request: web.Request, spool: Spool, settings: ServerSettings, limit_mb: int | None
-) -> AsyncIterator[Form]:
+async def received(request: web.Request, spool: Spool, terms: Terms) -> AsyncIterator[Form]:
     """Receive a form with a `file`, which is removed at the end of the block.
 
     Raises InvalidRequest, PayloadTooLarge, UnsupportedMedia or RequestTimeout, as early as can be.
@@ -50,25 +59,22 @@ async def received(
     if request.content_type != "multipart/form-data":
         raise UnsupportedMedia("Send the file in a form: the Content-Type must be multipart/form-data.")
     body.check_encoding(request)
-    if limit_mb is not None and (request.content_length or 0) > limit_mb * MB + FORM_BYTES:
-        raise _too_large(limit_mb)
+    if terms.limit_mb is not None and (request.content_length or 0) > terms.limit_mb * MB + FORM_BYTES:
+        raise _too_large(terms.limit_mb)
     with ExitStack() as stack:
         with _disk_errors():
             file, path = stack.enter_context(spool.file())
             form = Form(path)
-            await _Reading(request, settings, limit_mb, file, form).run()
+            await _Reading(request, terms, file, form).run()
         yield form
 
 
 class _Reading:
     """One upload as it arrives."""
 
-    def __init__(
-        self, request: web.Request, settings: ServerSettings, limit_mb: int | None, file: IO[bytes], form: Form
-    ) -> None:
+    def __init__(self, request: web.Request, terms: Terms, file: IO[bytes], form: Form) -> None:
         self._request = request
-        self._idle = settings.body_idle_seconds
-        self._limit_mb = limit_mb
+        self._terms = terms
         self._file = file
         self._form = form
         self._arrived = 0
@@ -78,7 +84,7 @@ class _Reading:
         loop = asyncio.get_running_loop()
         self._began = loop.time()
         try:
-            async with asyncio.timeout(self._idle) as self._deadline:
+            async with asyncio.timeout(self._terms.idle_seconds) as self._deadline:
                 await self._parts()
         except TimeoutError:
             raise RequestTimeout("The request body did not arrive in time.") from None
@@ -101,14 +107,15 @@ class _Reading:
                 await self._keep(part, part.name)
 
     async def _save(self, part: BodyPartReader) -> None:
-        form = self._form
+        form, limit = self._form, self._terms.limit_mb
         if form.size >= 0:
             raise InvalidRequest("There must be one file only.", param="file")
+        self._terms.check(form)
         form.size = 0
         while piece := await self._piece(part):
             form.size += len(piece)
-            if self._limit_mb is not None and form.size > self._limit_mb * MB:
-                raise _too_large(self._limit_mb)
+            if limit is not None and form.size > limit * MB:
+                raise _too_large(limit)
             await self._write(piece)
 
     async def _write(self, piece: bytes) -> None:
@@ -138,8 +145,9 @@ class _Reading:
             piece = await part.read_chunk(PIECE)
         self._arrived += len(piece)
         now = asyncio.get_running_loop().time()
-        slowest = self._began + max(self._idle / 3, self._arrived / body.BYTES_PER_SECOND)
-        self._deadline.reschedule(min(now + self._idle, slowest))
+        idle = self._terms.idle_seconds
+        slowest = self._began + max(idle / 3, self._arrived / body.BYTES_PER_SECOND)
+        self._deadline.reschedule(min(now + idle, slowest))
         return piece
 
 

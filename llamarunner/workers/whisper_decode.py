@@ -70,9 +70,10 @@ class Transcription:
             if found is not None:
                 self._hear(found)
                 self._end = found.end
-                self._tell({"type": "progress", "seconds": found.end, "duration": self._recording.duration})
+                whole = self._recording.duration
+                self._tell({"type": "progress", "seconds": round(found.end, 3), "duration": whole})
                 return True
-            self._tell({"type": "done", "language": self._language, "duration": self._end})
+            self._tell({"type": "done", "language": self._language, "duration": round(self._end, 3)})
         except BadAudio as fault:
             self._tell({"type": "error", "code": fault.code, "message": str(fault), "param": fault.param})
         return False
