@@ -36,6 +36,7 @@ from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server import listener
 from llamarunner.server.client import BrokenOff, CannotConnect, Client
 from llamarunner.server.drain import Drain
+from llamarunner.server.resolve import native_task
 from llamarunner.server.services import Services
 
 log = logging.getLogger("llamarunner")
@@ -159,6 +160,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             settings, catalog, supervisor, bus, client, Drain(), __version__, time.monotonic(), launcher.known
         )
         await stack.enter_async_context(services.webhooks)
+        stack.callback(services.spool.close)
+        await asyncio.to_thread(services.spool.sweep)
         urls = {}
         for name, door in settings.proxies.doors():
             urls[name] = await stack.enter_async_context(listener.opened(door, name, services, sockets[name]))
@@ -235,7 +238,8 @@ async def _preload(services: Services) -> None:
 
     async def load(name: str) -> None:
         try:
-            await services.supervisor.start(services.catalog.find(name))
+            entry = services.catalog.find(name)
+            await services.supervisor.start(entry, native_task(entry))
         except LlamaRunnerError as error:
             log.error("preload of %s failed: %s", name, error.message)
 

@@ -183,10 +183,13 @@ def example(house: Running, models: list[ModelEntry]) -> str:
     """A command that works as it stands, but for the key if every door asks for one; a chat if any model can."""
     from llamarunner.server.resolve import native_task
 
-    task, model = min(((native_task(entry), entry.id) for entry in models), key=lambda found: [*_TRIES].index(found[0]))
+    order = [*_TRIES, "transcribe"]
+    task, model = min(((native_task(entry), entry.id) for entry in models), key=lambda found: order.index(found[0]))
     doors = {name: door for name, door in house.opened.proxies.doors() if name in house.urls}
     name = min(reversed(doors), key=lambda name: bool(doors[name].api_keys))
     key = "-H 'Authorization: Bearer YOUR_KEY' " if doors[name].api_keys else ""
+    if task == "transcribe":
+        return f"curl {key}{house.urls[name]}/v1/audio/transcriptions -F file=@speech.wav -F model={model}"
     path, body = _TRIES[task]
     return f"curl {key}{house.urls[name]}/v1/{path} -d '{json.dumps({'model': model} | body)}'"
 

@@ -12,6 +12,7 @@
     ├── RouteNotFound             404 not_found
     ├── MethodNotAllowed          405 method_not_allowed
     ├── ModelNotFound             404 model_not_found
+    │   └── SpeechModelNotFound   404  with the way to get it
     ├── WebhookNotFound           404 webhook_not_found
     ├── RateLimited               429 rate_limit_exceeded   (Retry-After)
     ├── ServiceUnavailable        503 service_unavailable   (Retry-After)
@@ -104,6 +105,16 @@ class WebhookNotFound(LlamaRunnerError):
     """No webhook of that id, or no delivery of that id in it."""
 
     status, code, type = 404, "webhook_not_found", "invalid_request_error"
+
+
+class SpeechModelNotFound(ModelNotFound):
+    """No speech model of that name; `repository` is where Hugging Face has it, if it is one of the known ones."""
+
+    def __init__(self, name: str, known: tuple[str, ...], repository: str | None) -> None:
+        super().__init__(name, known)
+        place = "put its folder, in CTranslate2's format, into a folder of catalog.folders"
+        get = f"Get it with `hf download {repository}`, or {place}." if repository else f"To add one, {place}."
+        self.message = f"{self.message} {get}"
 
 
 class RateLimited(LlamaRunnerError):

@@ -1,6 +1,7 @@
-"""Finds GGUF files: in folders, and in the stores of other programs, which are only read.
+"""Finds GGUF files and the weights of CTranslate2 models: in folders, and in the stores of other programs.
 
-Nothing here opens a model. What cannot be read is passed over, for one bad folder must not hide the others.
+Those are only read. Nothing here opens a model. What cannot be read is passed over, for one bad folder must not hide
+the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llamarunner.catalog.entry import Source
 from llamarunner.catalog.places import Places
 from llamarunner.config import CatalogSettings
 
+WEIGHTS = "model.bin"  # of a CTranslate2 model, whose folder is the model
 _SUFFIX = ".gguf"
 _DEMO_PREFIX = "demo-"
 _MANIFEST_BYTES = 1 << 20
@@ -54,7 +56,7 @@ def discover(settings: CatalogSettings, places: Places) -> Iterator[Found]:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield the GGUF files below a folder; links are followed, each folder is entered once."""
+    """Yield the GGUF files and the weights below a folder; links are followed, each folder is entered once."""
     entered: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -69,7 +71,7 @@ def walk(root: Path) -> Iterator[Path]:
         except OSError:
             continue
         waiting.extend(folder / entry.name for entry in entries if _is_folder(entry))
-        files = (entry for entry in entries if entry.name.lower().endswith(_SUFFIX) and not _is_folder(entry))
+        files = (entry for entry in entries if _may_be_model(entry.name) and not _is_folder(entry))
         yield from (folder / entry.name for entry in files)
 
 
@@ -78,6 +80,10 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern))
     except OSError:
         return []
+
+
+def _may_be_model(name: str) -> bool:
+    return name == WEIGHTS or name.lower().endswith(_SUFFIX)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -89,7 +95,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _in_folder(root: Path, source: Source) -> Iterator[Found]:
     for path in walk(root):
-        own = source is Source.DEMO and not path.name.startswith(_DEMO_PREFIX)  # put beside ours by the person
+        name = path.parent.name if path.name == WEIGHTS else path.name
+        own = source is Source.DEMO and not name.startswith(_DEMO_PREFIX)  # put beside ours by the person
         yield Found(path, Source.FOLDER if own else source, path.relative_to(root).parts)
 
 

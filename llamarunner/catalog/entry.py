@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from llamarunner.catalog.memory import kv_cache_bytes
 from llamarunner.gguf import Header
 
 _PROCESS_BYTES = 64 << 20  # of llama.cpp itself, and of its smallest compute buffers
+_SPEECH_SHARE = 1.2  # of the weights of a speech model, at the peak of its load
+_SPEECH_BYTES = 300 << 20  # of its libraries, and of the features of one slice of a recording
 _COMPUTE_SHARE = 0.05  # of the weights, for compute buffers
+
+
+Format = Literal["GGUF", "CTranslate2"]
 
 
 class Capability(StrEnum):
@@ -24,6 +30,7 @@ class Capability(StrEnum):
     TOOLS = "tools"
     THINKING = "thinking"
     FIM = "fim"
+    TRANSCRIPTION = "transcription"
 
 
 class Source(StrEnum):
@@ -42,7 +49,7 @@ class ModelEntry:
     """One model; with `error`, one that is listed but cannot be used, and why."""
 
     id: str
-    path: Path  # the first file, which is the one to give to llama.cpp
+    path: Path  # the first file, which is the one to give to llama.cpp; of a speech model, the weights in its folder
     files: tuple[Path, ...] = ()  # all shards
     size: int = 0  # bytes of all shards
     mmproj: Path | None = None
@@ -60,9 +67,12 @@ class ModelEntry:
     names: frozenset[str] = field(default=frozenset(), repr=False)  # what else it answers to, casefolded
     header: Header | None = field(default=None, repr=False, compare=False)
     mmproj_size: int = 0  # bytes
+    format: Format = "GGUF"
 
     def memory_needed(self, ctx_size: int) -> int:
         """Estimate the bytes that an instance takes, for `ctx_size` tokens in all slots together."""
+        if self.format == "CTranslate2":
+            return int(self.size * _SPEECH_SHARE) + _SPEECH_BYTES
         weights = self.size + self.mmproj_size
         cache = kv_cache_bytes(self.header, ctx_size) if self.header else 0
         return weights + cache + int(weights * _COMPUTE_SHARE) + _PROCESS_BYTES

@@ -44,9 +44,29 @@ class Readings:
         self._used[path] = kept
         return kept
 
+    def weigh(self, path: Path) -> Reading:
+        """Read of a file without a GGUF header how large it is, and whether it can be what it seems. Never raises."""
+        try:
+            status = path.stat()
+            error = _why_no_weights(path, status)
+        except OSError as fault:
+            return Reading(path, error=_reason(fault))
+        identity = (status.st_dev, status.st_ino)
+        return Reading(path, status.st_size, status.st_mtime_ns, identity, error=error)
+
     def forget_unused(self) -> None:
         """Forget the files that were not asked for since the last call."""
         self._kept, self._used = self._used, {}
+
+
+def _why_no_weights(path: Path, status: os.stat_result) -> str | None:
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if not start:
+        return "the file is empty"
+    return "a Git LFS pointer, not the model itself" if start == _POINTER else None
 
 
 def _read(path: Path, status: os.stat_result) -> Reading:

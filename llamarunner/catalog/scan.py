@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
-from llamarunner.catalog.discover import Found, discover
+from llamarunner.catalog import speech
+from llamarunner.catalog.discover import WEIGHTS, Found, discover
 from llamarunner.catalog.entry import Capability, ModelEntry, Source
 from llamarunner.catalog.kinds import Kind, capabilities_of, kind_of, why_unusable
 from llamarunner.catalog.naming import (
@@ -38,11 +40,16 @@ class Candidate:
     readings: tuple[Reading, ...]
     error: str | None = None
     projector: Reading | None = None
+    speech: bool = False
     name: Name = field(init=False)
 
     def __post_init__(self) -> None:
         self.error = self.error or _fault(self.readings)
-        self.name = name_of(self.found[0], self.header.quantization if self.header else None)
+        first = self.found[0]
+        if self.speech:
+            self.name = Name(speech.base_of(first), None, publisher_of(first), str(first.path))
+        else:
+            self.name = name_of(first, self.header.quantization if self.header else None)
 
     @property
     def header(self) -> Header | None:
@@ -59,7 +66,9 @@ def scan(settings: Settings, places: Places, readings: Readings) -> tuple[ModelE
     found = sorted(
         discover(settings.catalog, places), key=lambda one: (_RANKS[one.source], str(one.path), one.title or "")
     )
-    candidates = _merged(_candidate(files, readings) for files in _bundles(found))
+    weights = [one for one in found if one.path.name == WEIGHTS]
+    bundles = _bundles([one for one in found if one.path.name != WEIGHTS])
+    candidates = _merged(chain((_candidate(files, readings) for files in bundles), _speech(weights, readings)))
     models = [candidate for candidate in candidates if candidate.kind is Kind.MODEL]
     projectors = [candidate for candidate in candidates if candidate.kind is Kind.PROJECTOR]
     for model in models:
@@ -69,7 +78,12 @@ def scan(settings: Settings, places: Places, readings: Readings) -> tuple[ModelE
         if configured := settings.for_model(model_id).mmproj:
             model.projector = readings.read(configured)
     readings.forget_unused()
-    return tuple(sorted(map(_entry, models, ids), key=lambda entry: entry.id))
+    sizes = speech.sizes_of(one for model in models if model.speech and not model.error for one in model.found)
+    entries = (
+        _speech_entry(model, model_id, sizes) if model.speech else _entry(model, model_id)
+        for model, model_id in zip(models, ids, strict=True)
+    )
+    return tuple(sorted(entries, key=lambda entry: entry.id))
 
 
 def _bundles(found: Sequence[Found]) -> Iterator[list[Found]]:
@@ -85,6 +99,12 @@ def _bundles(found: Sequence[Found]) -> Iterator[list[Found]]:
 def _candidate(files: list[Found], readings: Readings) -> Candidate:
     read = tuple(readings.read(one.path) for one in files)
     return Candidate([files[0]], read, files[0].error or _missing_shards(files))
+
+
+def _speech(weights: Iterable[Found], readings: Readings) -> Iterator[Candidate]:
+    for one in weights:
+        if speech.is_speech(one):
+            yield Candidate([one], (readings.weigh(one.path),), speech.fault_of(one.path.parent), speech=True)
 
 
 def _missing_shards(files: Sequence[Found]) -> str | None:
@@ -207,6 +227,24 @@ def _entry(model: Candidate, model_id: str) -> ModelEntry:
         names=frozenset(name for one in model.found for name in spellings(one, name_of(one), quantization)),
         header=header,
         mmproj_size=projector.size if projector else 0,
+    )
+
+
+def _speech_entry(model: Candidate, model_id: str, sizes: Collection[str]) -> ModelEntry:
+    weights = model.readings[0]
+    return ModelEntry(
+        id=model_id,
+        path=weights.path,
+        files=(weights.path,),
+        size=weights.size,
+        architecture="whisper",
+        capabilities=frozenset() if model.error else frozenset({Capability.TRANSCRIPTION}),
+        publisher=next((name for one in model.found if (name := publisher_of(one))), None),
+        created=weights.changed_ns // 1_000_000_000,
+        source=_source_of(model),
+        error=model.error,
+        names=frozenset(name for one in model.found for name in speech.spellings(one, sizes)),
+        format="CTranslate2",
     )
 
 

@@ -1,5 +1,6 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
+from llamarunner.config.audio import AudioSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
@@ -26,6 +27,7 @@ from llamarunner.config.webhooks import WebhookSettings
 __all__ = [
     "NO_LIMITS",
     "ApiKey",
+    "AudioSettings",
     "CatalogSettings",
     "Discover",
     "Door",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
+from llamarunner.config.audio import AudioSettings
 from llamarunner.config.logs import LoggingSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
@@ -33,9 +34,7 @@ class RateLimits(Frozen):
     streaming_connections: int | None = Field(
         5, ge=1, le=100_000, description="Streams at the same time; each is one of the concurrent requests too."
     )
-    file_upload_size_mb: int | None = Field(
-        100, ge=1, le=100_000, description="Largest uploaded file, in MB; nothing takes one yet."
-    )
+    file_upload_size_mb: int | None = Field(100, ge=1, le=100_000, description="Largest uploaded file, in MB.")
     exempt_loopback: bool = Field(
         False,
         description="Let programs of this machine ask without limits. Behind a reverse proxy that runs here, set "
@@ -219,6 +218,7 @@ class Settings(Frozen):
         description="How some models are run, by id or by a glob of ids; the later wins, and an exact id over globs.",
     )
     supervisor: SupervisorSettings = Field(SupervisorSettings(), description="When models are loaded and unloaded.")
+    audio: AudioSettings = Field(AudioSettings(), description="How speech is turned into text.")
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
     outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
     webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")

@@ -56,6 +56,10 @@ class Binaries:
             known = self._builds[kind] = changed, ask(kind, command, self._env)
         return known[1]
 
+    def worker(self, program: str) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The command and the environment of a program of our own."""
+        return (*PYTHON, program), {**self._env, **_import_path()}
+
     def known_version(self, kind: str) -> str | None:
         """The version of a runtime, if it has been asked already."""
         known = self._builds.get(kind)
@@ -75,7 +79,7 @@ def locate(settings: RuntimeSettings, environ: Mapping[str, str]) -> dict[str, t
 
 def ask(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> Build:
     """Run the program's `--help` and return what it tells; raises ModelFailed if it does not work."""
-    env = {**env, **_import_path(kind)}
+    env = {**env, **(_import_path() if kind == "xllamacpp" else {})}
     flags = flags_of(_output(kind, (*command, "--help"), env))
     if "--model" not in flags:
         raise ModelFailed(f"The runtime {kind} does not work: its --help lists no --model.", retry_after=None)
@@ -131,11 +135,11 @@ def _said(error: Exception) -> str:
     return "\n".join(said.decode(errors="replace").strip().splitlines()[-5:])
 
 
-def _import_path(kind: str) -> dict[str, str]:
-    """Where our own worker is imported from, if we run from a checkout that is not installed."""
+def _import_path() -> dict[str, str]:
+    """Where our own workers are imported from, if we run from a checkout that is not installed."""
     root = Path(llamarunner.__file__).parent.parent
     installed = root.name in ("site-packages", "dist-packages")
-    return {} if kind != "xllamacpp" or installed else {"PYTHONPATH": str(root)}
+    return {} if installed else {"PYTHONPATH": str(root)}
 
 
 def _changed_at(program: str) -> float:

@@ -14,11 +14,12 @@ from enum import StrEnum
 
 
 class Task(StrEnum):
-    """What an instance is started for; llama.cpp wants a process of its own for each."""
+    """What an instance is started for; each has a process of its own."""
 
     GENERATE = "generate"
     EMBED = "embed"
     RERANK = "rerank"
+    TRANSCRIBE = "transcribe"
 
 
 @dataclass(frozen=True, slots=True)

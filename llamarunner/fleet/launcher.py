@@ -12,6 +12,7 @@ from llamarunner.errors import ModelFailed
 from llamarunner.fleet import runtimes
 from llamarunner.fleet.binaries import Binaries
 from llamarunner.fleet.launch import Launch, Task
+from llamarunner.fleet.runtimes import whisper
 
 log = logging.getLogger("llamarunner.fleet")
 
@@ -30,9 +31,12 @@ class Launcher:
 
     def __call__(self, entry: ModelEntry, task: Task, model: ModelSettings) -> Launch:
         """Raises ModelFailed if no runtime is here, or the one chosen cannot do what the settings ask."""
+        secret = secrets.token_urlsafe(24)
+        if task is Task.TRANSCRIBE:
+            return whisper.describe(entry, self._settings.audio, secret, *self._machine.worker(whisper.PROGRAM))
         kind, _ = self.choose(model.runtime)
         build = self._machine.build(kind)
-        launch = runtimes.describe(entry, model, task, secrets.token_urlsafe(24), build)
+        launch = runtimes.describe(entry, model, task, secret, build)
         for warning in launch.warnings:
             log.warning("%s: %s", entry.id, warning)
         return launch

@@ -206,8 +206,7 @@ class Supervisor:
         self._schedule.rules = _rules(settings)
         now = time.monotonic()
         for name, instance in list(self._instances.items()):
-            model = instance.entry.id
-            if before.runtime != settings.runtime or before.for_model(model) != settings.for_model(model):
+            if _changed(before, settings, instance):
                 self._carry_out(self._schedule.stop(name, now))
         self._carry_out(self._schedule.tick(now))
 
@@ -459,6 +458,13 @@ def _rules(settings: Settings) -> Rules:
         queue_timeout=chosen.queue_timeout_seconds,
         patience=chosen.patience_seconds,
     )
+
+
+def _changed(before: Settings, after: Settings, instance: Instance) -> bool:
+    """Whether other settings run an instance otherwise."""
+    model = instance.entry.id
+    runtime = before.audio != after.audio if instance.task is Task.TRANSCRIBE else before.runtime != after.runtime
+    return runtime or before.for_model(model) != after.for_model(model)
 
 
 def _of_process(settings: ModelSettings) -> ModelSettings:

@@ -59,7 +59,7 @@ def validated(kind: type[B], raw: bytes) -> B:
 async def read(request: web.Request, settings: ServerSettings) -> bytes:
     """Read the whole body within the limits of the settings."""
     limit = settings.max_body_mb * MB
-    _check_encoding(request)
+    check_encoding(request)
     if (request.content_length or 0) > limit:
         raise _too_large(settings)
     if not request.can_read_body:
@@ -67,10 +67,10 @@ async def read(request: web.Request, settings: ServerSettings) -> bytes:
     if request.content.is_eof():
         body = request.content.read_nowait()
     else:
-        _give_permission(request)
+        give_permission(request)
         body = await _collect(request, settings, limit)
     if "Transfer-Encoding" in request.headers:
-        _check_framing(request, len(body))
+        check_framing(request, len(body))
     return body
 
 
@@ -101,20 +101,22 @@ async def _next(content: StreamReader) -> bytes:
         raise BodyCutShort("The request body broke off or is not framed as HTTP demands.") from error
 
 
-def _check_framing(request: web.Request, size: int) -> None:
+def check_framing(request: web.Request, size: int) -> None:
     """Refuse chunk extensions that are larger than any use of them."""
     connection = request.protocol
     if isinstance(connection, Connection) and connection.framing_bytes(request) > MAX_FRAMING + 16 * size:
         raise InvalidRequest("The chunks of the request body have extensions that are too long.")
 
 
-def _give_permission(request: web.Request) -> None:
+def give_permission(request: web.Request) -> None:
+    """Tell a client that waits for it to send the body."""
     expected = request.headers.get("Expect", "")
     if expected.lower() == "100-continue" and request.version >= HttpVersion11 and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def _check_encoding(request: web.Request) -> None:
+def check_encoding(request: web.Request) -> None:
+    """Refuse compressed bodies. Raises UnsupportedMedia."""
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedMedia("Compressed request bodies are not accepted; send the body without Content-Encoding.")

@@ -21,6 +21,7 @@ from llamarunner.config import Door
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
 from llamarunner.server import (
     anthropic_api,
+    audio_api,
     channel,
     guards,
     logs_api,
@@ -104,6 +105,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         ("POST", "/v1/models/{id:.+}/stop"): models_api.stop,
         ("GET", "/v1/models/{id:.+(?<!/start)(?<!/stop)}"): openai_api.retrieve_model,  # those are for POST
         ("GET", guards.CHANNEL_PATH): channel.channel,
+        ("POST", "/v1/audio/transcriptions"): audio_api.transcribe,
+        ("POST", "/v1/audio/translations"): audio_api.translate,
     }
     for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items():
         routes["POST", path] = openai_api.asking(path, ask)

@@ -21,6 +21,7 @@ FEATURES = (
     "chat",
     "completions",
     "embeddings",
+    "audio",
     "streaming",
     "responses",
     "messages",
@@ -132,7 +133,7 @@ async def server_info(request: web.Request) -> web.Response:
             version=services.version,
             description="LlamaRunner Pro - AI Proxy Suite",
             features=FEATURES,
-            models_supported=("gguf",),
+            models_supported=("gguf", "ctranslate2"),
             runtime_info=RuntimeInfo(platform.python_version(), platform.platform(), kind, version),
         )
     )

@@ -16,7 +16,7 @@ from pydantic import GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from llamarunner.catalog import ModelEntry
+from llamarunner.catalog import Format, ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
@@ -81,7 +81,7 @@ class ModelInfo:
     path: str
     size: int  # bytes of all shards
     parameters: int | None  # a count
-    format: Literal["GGUF"]
+    format: Format
     architecture: str | None
     context_length: int | None  # tokens that it was trained for
     loaded: bool
@@ -175,7 +175,7 @@ async def info(request: web.Request) -> web.Response:
             path=str(entry.path).encode(errors="replace").decode(),
             size=entry.size,
             parameters=entry.parameters,
-            format="GGUF",
+            format=entry.format,
             architecture=entry.architecture,
             context_length=entry.context_length,
             loaded=loaded,

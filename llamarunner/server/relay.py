@@ -34,7 +34,7 @@ async def forward(request: web.Request, call: Call, dialect: Dialect, stream: bo
     if stream:
         request[TICKET].begin_stream()
         request[RECORD].stream = True
-        return await _Stream(request, call, dialect, services).run()
+        return await Stream(request, call, dialect, services).run()
     return await _buffered(request, call, services)
 
 
@@ -46,16 +46,14 @@ async def _buffered(request: web.Request, call: Call, services: Services) -> web
             request[RECORD].leased(answer.lease)
             body = await answer.whole()
             request[RECORD].used(usage.of_answer(body))
-        headers = {"Content-Type": answer.content_type}
-        if len(body) <= BUFFER:
-            return web.Response(body=body, headers=headers)
-        return await _in_slices(request, body, headers, services)
+        return await whole(request, body, answer.content_type, services)
 
 
-async def _in_slices(
-    request: web.Request, body: bytes, headers: dict[str, str], services: Services
-) -> web.StreamResponse:
-    """Send a long body so that a client that stops reading is noticed."""
+async def whole(request: web.Request, body: bytes, content_type: str, services: Services) -> web.StreamResponse:
+    """Answer with a body, and send a long one so that a client that stops reading is noticed."""
+    headers = {"Content-Type": content_type}
+    if len(body) <= BUFFER:
+        return web.Response(body=body, headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_length = len(body)
     view = memoryview(body)
@@ -71,8 +69,8 @@ async def _in_slices(
     return response
 
 
-class _Stream:
-    """One streamed answer."""
+class Stream:
+    """One streamed answer; `_pump` may be another's, for a language that the model does not speak."""
 
     def __init__(self, request: web.Request, call: Call, dialect: Dialect, services: Services) -> None:
         self._request = request

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from llamarunner.catalog import Capability, ModelEntry
-from llamarunner.errors import InvalidRequest, ModelNotFound, ModelNotLoaded
+from llamarunner.catalog.speech import how_to_get, size_of
+from llamarunner.errors import InvalidRequest, ModelNotFound, ModelNotLoaded, SpeechModelNotFound
 from llamarunner.fleet.launch import Task
 from llamarunner.server.services import View
 
+ANY_SPEECH = "whisper-1"  # what OpenAI's clients ask for
 _NEEDS: dict[Task, frozenset[Capability]] = {
     Task.GENERATE: frozenset({Capability.CHAT, Capability.COMPLETION}),
     Task.EMBED: frozenset({Capability.EMBEDDING, Capability.CHAT, Capability.COMPLETION}),
     Task.RERANK: frozenset({Capability.RERANK}),
+    Task.TRANSCRIBE: frozenset({Capability.TRANSCRIPTION}),
 }
-_VERBS = {Task.GENERATE: "generate text", Task.EMBED: "make embeddings", Task.RERANK: "rerank"}
+_VERBS: dict[Task | None, str] = {
+    None: "work with text",
+    Task.GENERATE: "generate text",
+    Task.EMBED: "make embeddings",
+    Task.RERANK: "rerank",
+    Task.TRANSCRIBE: "transcribe audio",
+}
 
 
 def resolve(view: View, document: dict[str, object], task: Task | None) -> tuple[ModelEntry, Task]:
-    """Find the model of a request and what to start it for; no `task` means any that the model is made for.
+    """Find the model of a request and what to start it for; no `task` means any that the model is made for,
+    but for speech models, which know no text.
 
     Without a `model` it is one that is made for this: the only one loaded, else the only one present, else the only one
     without a projector. Raises ModelNotFound, InvalidRequest for a model that cannot do this, or ModelNotLoaded for a
@@ -28,10 +38,33 @@ def resolve(view: View, document: dict[str, object], task: Task | None) -> tuple
     entry = view.find(name) if name else _only(view, task)
     if entry.error:
         raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
-    task = task or native_task(entry)
-    if not serves(entry, task):
+    if not _can(entry, task):
         raise InvalidRequest(f"The model '{entry.id}' cannot {_VERBS[task]}.", param="model")
-    return entry, task
+    return entry, task or native_task(entry)
+
+
+def resolve_speech(view: View, name: str, task: str) -> ModelEntry:
+    """Find the model for a recording; `whisper-1` is the one of the settings, else the first that this door shows.
+
+    Raises ModelNotFound, at once and with the way to get a model that is known and not here, or as `resolve` does.
+    """
+    settings = view.services.settings.audio
+    if name.casefold() == ANY_SPEECH:
+        usual = next((entry.id for entry in view.entries if serves(entry, Task.TRANSCRIBE)), name)
+        name = settings.default_model or usual
+    try:
+        entry, _ = resolve(view, {"model": name}, Task.TRANSCRIBE)
+    except ModelNotFound:
+        known = tuple(entry.id for entry in view.entries if serves(entry, Task.TRANSCRIBE))
+        raise SpeechModelNotFound(name[:200], known, how_to_get(name)) from None
+    if task == "translate" and _only_transcribes(entry):
+        raise InvalidRequest(f"The model '{entry.id}' was not trained to translate; use another size.", param="model")
+    return entry
+
+
+def _only_transcribes(entry: ModelEntry) -> bool:
+    size = size_of(entry.id) or ""
+    return size.endswith(("-turbo", ".en")) or size.startswith("distil-")
 
 
 def serves(entry: ModelEntry, task: Task) -> bool:
@@ -39,13 +72,17 @@ def serves(entry: ModelEntry, task: Task) -> bool:
     return not _NEEDS[task].isdisjoint(entry.capabilities)
 
 
+def _can(entry: ModelEntry, task: Task | None) -> bool:
+    return serves(entry, task) if task else native_task(entry) is not Task.TRANSCRIBE
+
+
 def native_task(entry: ModelEntry) -> Task:
     """What a model is made for."""
-    return next((task for task in (Task.GENERATE, Task.RERANK) if serves(entry, task)), Task.EMBED)
+    return next((task for task in (Task.GENERATE, Task.RERANK, Task.TRANSCRIBE) if serves(entry, task)), Task.EMBED)
 
 
 def _only(view: View, task: Task | None) -> ModelEntry:
-    able = [entry for entry in view.entries if task is None or serves(entry, task)]
+    able = [entry for entry in view.entries if _can(entry, task)]
     fit = [entry for entry in able if task is None or native_task(entry) is task] or able
     loaded = set(view.services.supervisor.loaded())
     plain = [entry for entry in fit if Capability.VISION not in entry.capabilities]

@@ -25,6 +25,7 @@ from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
+from llamarunner.server.spool import Spool
 from llamarunner.webhooks import Webhooks
 
 
@@ -48,6 +49,7 @@ class Services:
     metrics: Metrics = field(init=False)
     records: Records = field(init=False)
     children: Children = field(init=False)
+    spool: Spool = field(init=False)
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
@@ -57,6 +59,7 @@ class Services:
         self.bus.listen(self.metrics.hear)
         self.records = Records(self.bus, self.metrics)
         self.children = Children(self.supervisor, self.client)
+        self.spool = Spool(self.settings.audio.upload_folder)
 
     @property
     def uptime(self) -> int:

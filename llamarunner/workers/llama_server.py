@@ -19,8 +19,7 @@ import sys
 from typing import Any
 
 from llamarunner.workers.llama_flags import UsageError, parse, usage
-
-PR_SET_PDEATHSIG = 1
+from llamarunner.workers.program import die_with_parent, fail, reserve_stdout
 
 
 def main(arguments: list[str]) -> int:
@@ -73,30 +72,6 @@ def parameters(arguments: list[str], params: Any) -> Any:
     if params.cpuparams_batch.n_threads < 0:
         params.cpuparams_batch.n_threads = params.cpuparams.n_threads
     return params
-
-
-def fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
-    return code
-
-
-def reserve_stdout() -> int:
-    """Return a descriptor of stdout for us alone: what the library prints there goes to stderr."""
-    ours = os.dup(1)
-    os.dup2(2, 1)
-    return ours
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill us when the thread that started us ends; only Linux can, elsewhere the keeper does it."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(1)
 
 
 def catch_signals() -> socket.socket:

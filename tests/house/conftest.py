@@ -18,7 +18,8 @@ import pytest
 
 from tests.conftest import UNLIMITED_DOORS, Journal, fake_settings
 
-DEMO_MODELS = ["demo-chat", "demo-embed", "demo-vision"]  # what is listed while a person has no models of their own
+# What is listed while a person has no models of their own.
+DEMO_MODELS = ["demo-chat", "demo-embed", "demo-vision", "demo-whisper"]
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""A model and its settings → `Launch`: one small module for each runtime, all pure.
+"""A model and its settings → `Launch`: one small module for each runtime, all pure. `whisper` runs speech models;
+the others run llama.cpp:
 
                                 llama-server     xllamacpp        llama-cpp-python
 found as                        runtime.binary   installed with   the optional extra

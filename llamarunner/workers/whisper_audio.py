@@ -1,0 +1,178 @@
+"""A recording as slices of samples, in bounded memory.
+
+PyAV is given an open file, never a name: it would take `concat:` and `http:` names for more than files. The formats are
+those of an allow-list, which keeps out playlists, and SDP, which would open network ports and wait there.
+
+A recording is decoded as it is heard. What its header says about its length is a hint: samples are counted, and the
+decoding ends at the limit. A damaged packet is skipped, as players do, and a file cut short gives what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+
+RATE = 16_000  # samples a second, as Whisper hears
+SHORTEST_SECONDS = 0.1  # as OpenAI's limit is
+FIRST_SLICE_SECONDS = 30  # one window of Whisper, so that the first words come early
+SLICE_SECONDS = 120  # takes some 100 MB while it is turned into features
+LOOK_BACK = 1 / 3  # of a slice, at its end, in which the place for the cut is looked for
+FRAME = RATE // 50
+SMOOTH_FRAMES = 15  # 0.3 s
+FORMATS = (
+    "wav,w64,aiff,au,caf,mp3,flac,ogg,aac,amr,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,asf"  # demuxers of FFmpeg
+)
+READABLE = "flac, mp3, mp4, mpeg, mpga, m4a, oga, ogg, wav, webm"
+
+
+class BadAudio(Exception):
+    """The file is at fault; `code` tells programs how."""
+
+    param = "file"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some seconds of a recording: float32, mono, 16 kHz."""
+
+    samples: np.ndarray
+    offset: float  # seconds at which it begins
+
+    @property
+    def end(self) -> float:
+        return self.offset + len(self.samples) / RATE
+
+
+class Recording:
+    """An open recording; use it until `close`."""
+
+    def __init__(self, path: str, most_seconds: float) -> None:
+        """Open the file and read its header. Raises BadAudio."""
+        self._most_seconds = most_seconds
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            self._container = stack.enter_context(_opened(file))
+            self.duration = self._told_duration()
+            if not self._container.streams.audio:
+                raise BadAudio("invalid_audio", "The file has no sound in it.")
+            if self.duration and self.duration > most_seconds:
+                raise self._too_long()
+            self._open = stack.pop_all()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def slices(self, check: Callable[[], None]) -> Iterator[Slice]:
+        """Decode it, slice by slice, each cut where it is quiet; `check` is called often, and may raise.
+
+        Raises BadAudio for one that is too short, too long, or has nothing that can be decoded.
+        """
+        pieces: list[np.ndarray] = []
+        held, done, wanted = 0, 0, FIRST_SLICE_SECONDS * RATE
+        for piece in self._samples(check):
+            pieces.append(piece)
+            held += len(piece)
+            if done + held > self._most_seconds * RATE:
+                raise self._too_long()
+            while held > wanted:
+                whole = np.concatenate(pieces)
+                at = quiet_place(whole[:wanted])
+                yield Slice(whole[:at], done / RATE)
+                pieces, held, done, wanted = [whole[at:]], held - at, done + at, SLICE_SECONDS * RATE
+        if done + held < SHORTEST_SECONDS * RATE:
+            raise self._too_short(done + held)
+        if held >= SHORTEST_SECONDS * RATE:
+            yield Slice(np.concatenate(pieces), done / RATE)
+
+    def _samples(self, check: Callable[[], None]) -> Iterator[np.ndarray]:
+        resampler = _resampler()
+        for frame in self._frames(check):
+            frame.pts = None  # gaps in time are no gaps in sound
+            try:
+                found = resampler.resample(frame)
+            except ValueError:  # the recording goes on at another rate, or with other channels
+                yield from map(_array, resampler.resample(None))
+                resampler = _resampler()
+                found = resampler.resample(frame)
+            except av.FFmpegError:
+                continue
+            yield from map(_array, found)
+        yield from map(_array, resampler.resample(None))
+
+    def _frames(self, check: Callable[[], None]) -> Iterator[Any]:
+        packets = self._container.demux(self._container.streams.audio[0])
+        while True:
+            check()
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:  # the rest cannot be read
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:
+                continue
+
+    def _told_duration(self) -> float | None:
+        told = self._container.duration  # microseconds
+        return told / 1_000_000 if told and told > 0 else None
+
+    def _too_long(self) -> BadAudio:
+        return BadAudio("audio_too_long", f"The recording is longer than the limit of {clock(self._most_seconds)}.")
+
+    def _too_short(self, samples: int) -> BadAudio:
+        if samples == 0:
+            return BadAudio("invalid_audio", "The file has no sound in it that can be decoded.")
+        least = f"Minimum audio length is {SHORTEST_SECONDS} seconds."
+        return BadAudio("audio_too_short", f"Audio file is too short. {least}")
+
+
+def quiet_place(samples: np.ndarray) -> int:
+    """Where to cut: the middle of the longest quiet in the last part of a slice."""
+    start = int(len(samples) * (1 - LOOK_BACK))
+    frames = (len(samples) - start) // FRAME
+    if frames <= SMOOTH_FRAMES:
+        return len(samples)
+    power = np.square(samples[start : start + frames * FRAME].reshape(frames, FRAME)).mean(axis=1)
+    loudness = np.convolve(power, np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES), "valid")
+    quiet = loudness <= loudness.min() * 2 + 1e-9
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], quiet, [False])).astype(np.int8)))
+    begins, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - begins))
+    middle = (int(begins[longest]) + int(ends[longest]) - 1 + SMOOTH_FRAMES) // 2
+    return start + middle * FRAME
+
+
+def clock(seconds: float) -> str:
+    """Write a length for people, such as `4 hours`."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}" + ("" if seconds == size else "s")
+    return f"{seconds:g} seconds"
+
+
+def _opened(file: BinaryIO) -> Any:
+    try:
+        return av.open(file, mode="r", metadata_errors="ignore", options={"format_whitelist": FORMATS})
+    except (av.FFmpegError, ValueError, OSError):
+        raise BadAudio("invalid_audio", f"Invalid file format. Supported formats: {READABLE}.") from None
+
+
+def _resampler() -> Any:
+    return av.AudioResampler(format="flt", layout="mono", rate=RATE)
+
+
+def _array(frame: Any) -> np.ndarray:
+    """Samples as the model expects them; a file of floats may hold anything."""
+    samples = np.asarray(frame.to_ndarray()).reshape(-1).astype(np.float32, copy=False)
+    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
