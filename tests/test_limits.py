@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from llamarunner.config import NO_LIMITS, RateLimits
 from llamarunner.errors import RateLimited
-from llamarunner.limits import SECOND, WINDOW, Account, Limiter, Standing, Ticket, Usage, network_of
+from llamarunner.limits import SECOND, WINDOW, Account, Bucket, Limiter, Standing, Ticket, Usage, network_of
 
 LIMITS = RateLimits()
 START = 987_654_321_123_456_789
@@ -442,3 +442,32 @@ def test_one_client_takes_little_memory_however_it_asks() -> None:
 )
 def test_networks(client: str, network: str) -> None:
     assert network_of(client) == network
+
+
+# ── messages of one connection ─────────────────────────────────────────────────────────────────────────────────────
+
+PAUSES = st.lists(st.one_of(st.just(0), st.integers(0, SECOND // 5), st.integers(0, 5 * SECOND)), max_size=120)
+
+
+@given(PAUSES, st.integers(1, 20), st.integers(1, 40))
+def test_in_no_span_of_time_pass_more_messages_than_rate_and_burst_allow(
+    pauses: list[int], rate: int, burst: int
+) -> None:
+    bucket, now, passed = Bucket(rate, burst, START), START, []
+    for pause in pauses:
+        now += pause
+        if bucket.take(now):
+            passed.append(now)
+    for number, first in enumerate(passed):
+        for count, last in enumerate(passed[number:], 1):
+            assert count <= burst + rate * (last - first) / SECOND + 1e-6
+
+
+@given(st.integers(1, 20), st.integers(1, 40), st.integers(0, SECOND))
+def test_a_burst_passes_and_then_whoever_keeps_to_the_rate_is_never_refused(rate: int, burst: int, more: int) -> None:
+    bucket, now = Bucket(rate, burst, START), START
+    assert all(bucket.take(now) for _ in range(burst))
+    assert not bucket.take(now)
+    for _ in range(50):
+        now += -(-SECOND // rate) + more
+        assert bucket.take(now)

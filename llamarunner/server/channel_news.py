@@ -57,6 +57,7 @@ class News:
 
     def subscribe(self, wanted: Subscribe) -> Subscribed:
         """Take up what is wanted, or nothing of it. Raises InvalidRequest, Forbidden or ModelNotFound."""
+        self._forget_refused()
         for number, glob in enumerate(wanted.events):
             self._check_glob(glob, f"events.{number}")
         if wanted.logs:
@@ -69,12 +70,13 @@ class News:
         self._globs = globs
         if globs and self._events is None:
             self._events = self._spawn(partial(self._until_refused, self._tell_events))
-        for model in models.keys() - self._logs.keys():
+        for model in [model for model in models if model not in self._logs]:
             self._logs[model] = self._spawn(partial(self._until_refused, partial(self._tell_lines, model, wanted.tail)))
         return Subscribed(type="subscribed", id=wanted.id, events=[*self._globs], logs=[*self._logs])
 
     def unsubscribe(self, unwanted: Unsubscribe) -> Subscribed:
         """Drop what is named, or all if nothing is; what is not subscribed to is no mistake."""
+        self._forget_refused()
         everything = not (unwanted.events or unwanted.logs)
         for glob in [*self._globs] if everything else unwanted.events:
             self._globs.pop(glob, None)
@@ -85,6 +87,11 @@ class News:
             self._events.cancel()
             self._events = None
         return Subscribed(type="unsubscribed", id=unwanted.id, events=[*self._globs], logs=[*self._logs])
+
+    def _forget_refused(self) -> None:
+        self._logs = {model: task for model, task in self._logs.items() if not task.done()}
+        if self._events and self._events.done():
+            self._events, self._globs = None, {}
 
     # ── events ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -42,6 +42,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
 
 async def _followed(request: web.Request, kind: str, output: Output, tail: int) -> web.StreamResponse:
     services = request.app[VIEW].services
+    if services.drain.active:
+        raise ShuttingDown(STOPPING, retry_after=5)
     request[TICKET].begin_stream()
     response = web.StreamResponse(headers={"Content-Type": f"{kind}; charset=utf-8", **STREAM_HEADERS})
     try:
@@ -54,8 +56,7 @@ async def _followed(request: web.Request, kind: str, output: Output, tail: int) 
                     watch.phase(Phase.CLIENT)
                     await response.write(said)
     except ShuttingDown:
-        if not response.prepared:
-            raise
+        pass  # the end of a log is no failure
     except RequestTimeout:
         drop(request)
     return response

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from doors import open_house
 
+from llamarunner.server.drain import Drain
+
 LONG = {"tokens": 1000, "delay": 0.01}
 CHAT: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -81,3 +83,24 @@ async def test_an_idle_house_drains_at_once(tmp_path: Path) -> None:
             assert response.status == 200
         house.services.drain.begin()
         assert await house.services.drain.idle(0)
+
+
+async def test_guests_are_asked_to_leave_when_the_server_stops_and_waited_for() -> None:
+    drain = Drain()
+    asked = asyncio.Event()
+    with drain.hosting(asked.set):
+        assert not await drain.idle(0)
+        drain.expire()
+        assert not asked.is_set(), "only exchanges expire"
+        drain.begin()
+        assert asked.is_set()
+        assert not await drain.idle(0)
+    assert await drain.idle(0)
+
+
+async def test_a_guest_that_comes_too_late_is_asked_at_once() -> None:
+    drain, asked = Drain(), asyncio.Event()
+    drain.begin()
+    with drain.hosting(asked.set):
+        assert asked.is_set()
+    assert await drain.idle(0)
