@@ -12,10 +12,10 @@ from llamarunner.dialects import anthropic, chat, constraints, openai, strict_js
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
 from llamarunner.fleet.launch import Task
-from llamarunner.server import body, models_api, relay
+from llamarunner.server import body, models_api, relay, remote_images
 from llamarunner.server.record import RECORD, log_prompt
 from llamarunner.server.resolve import resolve
-from llamarunner.server.services import VIEW
+from llamarunner.server.services import CLIENT, VIEW
 from llamarunner.server.upstream import Call
 
 
@@ -63,6 +63,9 @@ def asking(path: str, ask: Ask) -> Handler:
         if ask.talks:
             chat.check_messages(document)
         constraints.check_constraints(document)
+        loopback = view.is_local(request[CLIENT])
+        if await remote_images.inline(document, view.services.outbound, loopback=loopback):
+            raw = strict_json.dumps(document)
         call = Call(entry, task, upstream_path, _named(raw, document, entry))
         return await relay.forward(request, call, ask.dialect, stream)
 

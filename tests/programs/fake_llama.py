@@ -189,6 +189,8 @@ class Server:
     async def generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.journal.write("request", path=request.path, model=body.get("model"), headers=dict(request.headers))
+        if parts := [one["content"] for one in body.get("messages", []) if isinstance(one.get("content"), list)]:
+            self.journal.write("parts", parts=parts)
         try:
             return await self.answer(request, body, body.get("fake", {}))
         except (asyncio.CancelledError, ConnectionError):
