@@ -77,7 +77,7 @@ class Instance:
     task: Task
     settings: ModelSettings
     began: float = field(default_factory=time.monotonic)
-    ready_at: float | None = None  # time.monotonic() too
+    ready_at: float = 0.0  # time.monotonic() too; 0 before
     runner: asyncio.Task[Death] | None = None
     child: Child | None = None
     endpoint: Endpoint | None = None
@@ -95,14 +95,14 @@ class Lease:
         self._entry = entry
         self._task = task
         self._instance: Instance | None = None
-        self.queue_seconds: float | None = None  # that it was waited for, without the loading
-        self.load_seconds: float | None = None  # of loading, if it was waited for
+        self.queue_seconds = self.load_seconds = 0.0  # of waiting for it, without and for its loading
 
     async def __aenter__(self) -> Self:
         """Wait until the model is ready. Raises ModelFailed, QueueFull, ShuttingDown or ServiceUnavailable."""
         asked = time.monotonic()
-        self._instance = await self._supervisor._admit(self, self._entry, self._task)
-        self._note_wait(asked, self._instance)
+        self._instance = instance = await self._supervisor._admit(self, self._entry, self._task)
+        self.load_seconds = max(0.0, instance.ready_at - max(asked, instance.began))
+        self.queue_seconds = time.monotonic() - asked - self.load_seconds
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -114,12 +114,6 @@ class Lease:
         assert self._instance is not None, "a lease is used inside its async with"
         assert self._instance.endpoint is not None
         return self._instance.endpoint
-
-    def _note_wait(self, asked: float, instance: Instance) -> None:
-        waited = time.monotonic() - asked
-        if instance.ready_at is not None and instance.ready_at > asked:
-            self.load_seconds = instance.ready_at - max(asked, instance.began)
-        self.queue_seconds = max(0.0, waited - (self.load_seconds or 0.0))
 
     async def autopsy(self) -> str | None:
         """Why the child died, waiting up to half a second for the news; None if it seems to live."""
@@ -223,9 +217,7 @@ class Supervisor:
 
     def loaded(self) -> list[str]:
         """The ids of the models that are ready to use."""
-        units = self._schedule.units
-        ready = (subject.entry.id for name, subject in self._subjects.items() if units[name].state is State.LOADED)
-        return list(dict.fromkeys(ready))
+        return list(dict.fromkeys(instance.entry.id for instance in self.ready()))
 
     def ready(self) -> list[Instance]:
         """The processes that are ready to use."""

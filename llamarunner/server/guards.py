@@ -155,7 +155,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:
-        log.exception("%s %s %s: unexpected error", request[REQUEST_ID], request.method, request.raw_path)
+        log.exception("%s %s %s: unexpected error", request[REQUEST_ID], request.method, request[RECORD].path)
         failure = ServerError(f"The server met an unexpected error; its log has it under {request[REQUEST_ID]}.")
     if isinstance(failure, RateLimited):
         view = request.app[VIEW]

@@ -59,7 +59,7 @@ class Record:
 
     def leased(self, lease: Lease) -> None:
         """Take over how long a lease was waited for."""
-        self.queue_seconds, self.load_seconds = lease.queue_seconds, lease.load_seconds
+        self.queue_seconds, self.load_seconds = lease.queue_seconds, lease.load_seconds or None
 
     def first_token(self) -> None:
         """The first byte of the model's answer is here."""

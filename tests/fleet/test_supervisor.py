@@ -48,6 +48,28 @@ async def test_first_use_starts_the_model_and_the_next_shares_it(make_fleet: Mak
     assert isinstance(fleet.events()[-1], ModelStopped)
 
 
+async def test_a_lease_tells_what_it_waited_for(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-slow", "0.3"], "b": []}, max_loaded_models=1) as fleet:
+        cold, warm, late = (fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE) for _ in range(3))
+        async with cold:
+            assert cold.load_seconds > 0.3
+            assert abs(cold.queue_seconds) < 0.1
+            async with warm:
+                assert warm.load_seconds == 0
+                assert abs(warm.queue_seconds) < 0.1
+            queued = fleet.supervisor.lease(fleet.entry("b"), Task.GENERATE)
+            waiting = asyncio.get_running_loop().create_task(queued.__aenter__())
+            await asyncio.sleep(0.05)
+            assert [instance.entry.id for instance in fleet.supervisor.ready()] == ["a"]
+        await waiting
+        assert queued.queue_seconds > 0.05
+        assert queued.load_seconds > 0
+        assert [instance.entry.id for instance in fleet.supervisor.ready()] == ["b"]
+        await queued.__aexit__()
+        async with late:
+            assert late.load_seconds > 0.3
+
+
 async def test_f12_two_hundred_callers_on_a_cold_model_cause_one_start(make_fleet: MakeFleet) -> None:
     async with make_fleet({"a": ["--fake-slow", "0.2"]}) as fleet:
         ports = await asyncio.gather(*(use(fleet, "a") for _ in range(200)))

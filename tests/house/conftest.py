@@ -51,14 +51,14 @@ OpenHouse = Callable[..., AbstractAsyncContextManager[House]]
 
 @pytest.fixture
 def open_house(tmp_path: Path) -> OpenHouse:
-    """Run `llamarunner serve` with some settings until the end of the block; both doors are on free ports.
+    """Run `llamarunner serve` with some settings and options until the end of the block; both doors are on free ports.
 
     They have no limits, unless the settings say how the doors are.
     """
 
     @asynccontextmanager
-    async def open_house(settings: dict[str, Any] | None = None) -> AsyncIterator[House]:
-        house = await start(tmp_path, settings or {})
+    async def open_house(settings: dict[str, Any] | None = None, *options: str) -> AsyncIterator[House]:
+        house = await start(tmp_path, settings or {}, *options)
         try:
             yield house
         finally:
@@ -69,13 +69,13 @@ def open_house(tmp_path: Path) -> OpenHouse:
     return open_house
 
 
-async def start(folder: Path, settings: dict[str, Any]) -> House:
+async def start(folder: Path, settings: dict[str, Any], *options: str) -> House:
     """Start a server and read its greeting; fails with its log if it ends before."""
     config = folder / "settings.json"
     config.write_text(json.dumps({"proxies": UNLIMITED_DOORS, **settings}))
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "llamarunner", "serve", "--config", str(config)),
+            *(sys.executable, "-m", "llamarunner", "serve", "--config", str(config), *options),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env=environment(folder),
