@@ -1,5 +1,6 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
+from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.schema import schema, schema_text
@@ -24,6 +25,7 @@ __all__ = [
     "NO_LIMITS",
     "ApiKey",
     "CatalogSettings",
+    "ConnectionSettings",
     "Discover",
     "Door",
     "Found",

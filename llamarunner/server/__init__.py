@@ -3,6 +3,7 @@
 * `services`   what every handler may use, and the keys under which an application carries it.
 * `listener`   one door: routes, guards, connection settings, sockets.
 * `connection` one client's connection: limits, and what is not HTTP.
+* `crowd`      how many connections may be open.
 * `guards`     what every request passes: log, errors in the caller's language, hygiene, Host, Origin, key, limits.
 * `admission`  the questions of those guards that need no HTTP: who may come in.
 * `forwarded`  which address a client has, also behind proxies.

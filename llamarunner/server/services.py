@@ -18,9 +18,10 @@ from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.server.admission import Admission, Headers
 from llamarunner.server.client import Client
+from llamarunner.server.crowd import Crowd, descriptor_limit
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
-from llamarunner.server.forwarded import Origins, budget_of, is_loopback
+from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
 
 
 @dataclass(slots=True)
@@ -38,9 +39,11 @@ class Services:
     runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
     figures: Figures = field(init=False)
+    crowd: Crowd = field(init=False)
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
+        self.crowd = Crowd(self.settings.server.connections, descriptor_limit())
 
     @property
     def uptime(self) -> int:
@@ -50,6 +53,7 @@ class Services:
     def configure(self, settings: Settings) -> None:
         """Take over new settings, for the requests to come."""
         self.settings = settings
+        self.crowd.rules = settings.server.connections
         for view in self.views:
             view.configure(getattr(settings.proxies, view.name))
 
@@ -79,6 +83,13 @@ class View:
         limits = self.door.rate_limits
         exempt = limits.exempt_loopback and is_loopback(address)
         return Account(budget_of(address), NO_LIMITS if exempt else limits)
+
+    def crowding(self, peer: str) -> str | None:
+        """For whom a connection is counted, by its peer's address; None for this machine and for trusted proxies."""
+        address = plain_address(peer)
+        if address is None or is_loopback(address) or self.origins.trusts(address):
+            return None
+        return budget_of(address)
 
     def check_key(self, address: str, headers: Headers) -> ApiKey | None:
         """Find the key that a request bears, if this door asks for one; an address has few guesses.

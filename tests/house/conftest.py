@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +56,8 @@ def open_house(tmp_path: Path) -> OpenHouse:
     """
 
     @asynccontextmanager
-    async def open_house(settings: dict[str, Any] | None = None) -> AsyncIterator[House]:
-        house = await start(tmp_path, settings or {})
+    async def open_house(settings: dict[str, Any] | None = None, **how: Any) -> AsyncIterator[House]:
+        house = await start(tmp_path, settings or {}, **how)
         try:
             yield house
         finally:
@@ -68,13 +68,15 @@ def open_house(tmp_path: Path) -> OpenHouse:
     return open_house
 
 
-async def start(folder: Path, settings: dict[str, Any]) -> House:
+async def start(
+    folder: Path, settings: dict[str, Any], program: Sequence[str] = (sys.executable, "-m", "llamarunner")
+) -> House:
     """Start a server and read its greeting; fails with its log if it ends before."""
     config = folder / "settings.json"
     config.write_text(json.dumps({"proxies": UNLIMITED_DOORS, **settings}))
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "llamarunner", "serve", "--config", str(config)),
+            *(*program, "serve", "--config", str(config)),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env=environment(folder),
