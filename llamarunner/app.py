@@ -33,7 +33,7 @@ from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
 from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
-from llamarunner.server import listener
+from llamarunner.server import crowd, listener
 from llamarunner.server.client import BrokenOff, CannotConnect, Client
 from llamarunner.server.drain import Drain
 from llamarunner.server.resolve import native_task
@@ -82,6 +82,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises PortTaken before anything is started."""
     stamp = _stamp(loaded.source) if loaded.source else None
+    crowd.raise_descriptor_limit()
+    crowd.quiet_exhaustion(asyncio.get_running_loop())
     with _signals() as signals:
         async with running(loaded.settings) as house:
             announce(house)
@@ -248,7 +250,7 @@ async def _preload(services: Services) -> None:
 
 async def _ask_runtime(launcher: Launcher) -> None:
     """Learn what the runtime can before the first request needs to know."""
-    with contextlib.suppress(LlamaRunnerError):  # the first request will tell
+    with contextlib.suppress(LlamaRunnerError, OSError):  # the first request will tell
         await asyncio.to_thread(launcher.version)
 
 

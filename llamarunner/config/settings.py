@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 
 from llamarunner.config.audio import AudioSettings
+from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.logs import LoggingSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
@@ -190,6 +191,7 @@ class ServerSettings(Frozen):
     drain_seconds: float = Field(30, ge=0, le=DAY, description="How long running answers may go on after SIGTERM.")
     max_body_mb: int = Field(100, ge=1, le=100_000, description="Largest request body, in MB.")
     body_idle_seconds: Seconds = Field(30, description="Longest pause while a request body arrives.")
+    connections: ConnectionSettings = Field(ConnectionSettings(), description="How many connections may be open.")
     write_stall_seconds: Seconds = Field(30, description="Longest time that a client may read nothing of its answer.")
     first_token_seconds: Seconds = Field(600, description="Longest wait for the first byte of a model's answer.")
     token_seconds: Seconds = Field(120, description="Longest pause between two bytes of a model's answer.")

@@ -4,6 +4,7 @@
 * `listener`   one door: routes, guards, connection settings, sockets.
 * `connection` one client's connection: limits, and what is not HTTP.
 * `guards`     what every request passes: record, errors in the caller's language, hygiene, Host, Origin, key, limits.
+* `crowd`      how many connections may be open.
 * `admission`  the questions of those guards that need no HTTP: who may come in.
 * `forwarded`  which address a client has, also behind proxies.
 * `body`       request bodies with a size and a deadline.

@@ -7,12 +7,13 @@ import logging
 import socket
 import struct
 import sys
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import http_parser, web
 
 from llamarunner.errors import ServerError
 from llamarunner.server import guards
+from llamarunner.server.services import VIEW, View
 
 BACKLOG = 1024
 NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -44,14 +45,37 @@ def drop(request: web.BaseRequest) -> None:
 class Connection(web.RequestHandler):
     """Says what is wrong with unreadable requests as JSON, and counts the bytes that frame a body."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, view: View, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._view = view
+        self._client: str | None = None  # whom it is counted for
+        self._counted = False
         self._received = 0
         self._settled = 0  # of those received, what belongs to earlier requests
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve the connection, if there is room for it."""
+        transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+        peer = transport.get_extra_info("peername")
+        self._client = self._view.crowding(peer[0]) if peer else None
+        refusal = self._view.services.crowd.enter(self._client)
+        if refusal is None:
+            self._counted = True
+            super().connection_made(transport)
+        else:
+            transport.write(guards.turned_away(refusal))
+            transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._view.services.crowd.leave(self._client)
+            super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        super().data_received(data)
+        if self._counted:
+            self._received += len(data)
+            super().data_received(data)
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
         """Take note that a request is over; aiohttp calls this at the end of each."""
@@ -87,6 +111,8 @@ class Site(web.BaseSite):
         loop = asyncio.get_running_loop()
         server = self._runner.server
         assert server is not None
+        assert isinstance(self._runner, web.AppRunner)
+        view = self._runner.app[VIEW]
         self._server = await loop.create_server(
-            lambda: Connection(server, loop=loop, **OPTIONS), sock=self._sock, backlog=self._backlog
+            lambda: Connection(view, server, loop=loop, **OPTIONS), sock=self._sock, backlog=self._backlog
         )

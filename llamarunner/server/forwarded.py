@@ -27,7 +27,7 @@ class Origins:
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted = tuple(ip_network(network) for network in trusted)
-        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self.trusts = lru_cache(maxsize=1024)(self._is_trusted)
 
     def client(self, peer: str | None, headers: MultiMapping[str]) -> str:
         """Tell the client's address, or the peer's where the proxies say nothing that can be relied on.
@@ -37,7 +37,7 @@ class Origins:
         direct = plain_address(peer or "")
         if direct is None:
             return UNKNOWN
-        if not (self._trusted and self._trusts(direct)):
+        if not (self._trusted and self.trusts(direct)):
             return direct
         told = {self._first_stranger(hops) for hops in (_x_forwarded_for(headers), _forwarded(headers)) if hops}
         found = told.pop() if len(told) == 1 else None
@@ -48,7 +48,7 @@ class Origins:
         address = None
         for hop in reversed(hops):
             address = plain_address(hop)
-            if address is None or not self._trusts(address):
+            if address is None or not self.trusts(address):
                 break
         return address
 

@@ -18,6 +18,7 @@ import logging
 import math
 import secrets
 import time
+from http import HTTPStatus
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler
@@ -237,3 +238,15 @@ def unreadable(request: web.BaseRequest, status: int, message: str | None) -> we
     )
     response.force_close()
     return response
+
+
+def turned_away(error: LlamaRunnerError) -> bytes:
+    """Say to a connection that is not let in what is wrong, whatever it was about to ask."""
+    request_id = secrets.token_hex(8)
+    body = OPENAI.error_body(error, request_id)
+    head = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nRetry-After: {math.ceil(error.retry_after or 1)}\r\n"
+        f"X-Request-ID: {request_id}\r\nServer: LlamaRunner\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -20,9 +20,10 @@ from llamarunner.outbound import Outbound
 from llamarunner.server.admission import Admission, Headers
 from llamarunner.server.children import Children
 from llamarunner.server.client import Client
+from llamarunner.server.crowd import Crowd, descriptor_limit
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
-from llamarunner.server.forwarded import Origins, budget_of, is_loopback
+from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.spool import Spool
@@ -50,6 +51,7 @@ class Services:
     records: Records = field(init=False)
     children: Children = field(init=False)
     spool: Spool = field(init=False)
+    crowd: Crowd = field(init=False)
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
@@ -60,6 +62,7 @@ class Services:
         self.records = Records(self.bus, self.metrics)
         self.children = Children(self.supervisor, self.client)
         self.spool = Spool(self.settings.audio.upload_folder)
+        self.crowd = Crowd(self.settings.server.connections, descriptor_limit())
 
     @property
     def uptime(self) -> int:
@@ -75,6 +78,7 @@ class Services:
         self.settings = settings
         self.outbound.settings = settings.outbound
         self.webhooks.configure(settings.webhooks)
+        self.crowd.rules = settings.server.connections
         for view in self.views:
             view.configure(getattr(settings.proxies, view.name))
 
@@ -105,6 +109,13 @@ class View:
         limits = self.door.rate_limits
         exempt = limits.exempt_loopback and is_loopback(address)
         return Account(budget_of(address), NO_LIMITS if exempt else limits)
+
+    def crowding(self, peer: str) -> str | None:
+        """For whom a connection is counted, by its peer's address; None for this machine and for trusted proxies."""
+        address = plain_address(peer)
+        if address is None or is_loopback(address) or self.origins.trusts(address):
+            return None
+        return budget_of(address)
 
     def check_key(self, address: str, headers: Headers) -> ApiKey | None:
         """Find the key that a request bears, if this door asks for one; an address has few guesses.

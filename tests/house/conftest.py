@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +57,8 @@ def open_house(tmp_path: Path) -> OpenHouse:
     """
 
     @asynccontextmanager
-    async def open_house(settings: dict[str, Any] | None = None, *options: str) -> AsyncIterator[House]:
-        house = await start(tmp_path, settings or {}, *options)
+    async def open_house(settings: dict[str, Any] | None = None, *options: str, **how: Any) -> AsyncIterator[House]:
+        house = await start(tmp_path, settings or {}, *options, **how)
         try:
             yield house
         finally:
@@ -69,13 +69,18 @@ def open_house(tmp_path: Path) -> OpenHouse:
     return open_house
 
 
-async def start(folder: Path, settings: dict[str, Any], *options: str) -> House:
+async def start(
+    folder: Path,
+    settings: dict[str, Any],
+    *options: str,
+    program: Sequence[str] = (sys.executable, "-m", "llamarunner"),
+) -> House:
     """Start a server and read its greeting; fails with its log if it ends before."""
     config = folder / "settings.json"
     config.write_text(json.dumps({"proxies": UNLIMITED_DOORS, **settings}))
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "llamarunner", "serve", "--config", str(config), *options),
+            *(*program, "serve", "--config", str(config), *options),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env=environment(folder),

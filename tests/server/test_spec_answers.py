@@ -10,7 +10,7 @@ import pytest
 from doors import House, open_house
 from write_gguf import write_model
 
-from llamarunner.config import NO_LIMITS, Door, Settings
+from llamarunner.config import NO_LIMITS, Door
 from tests.specification import differences, document
 
 DOORS = pytest.mark.parametrize("name", ["ollama", "lmstudio"])
@@ -87,11 +87,6 @@ async def test_every_documented_error(tmp_path: Path, name: str, code: str, stat
         assert answer["error"]["type"] == example["error"]["type"]
         start = example["error"]["message"].partition(" Try")[0]
         assert answer["error"]["message"].startswith(start)
-
-
-def test_the_documented_settings_are_settings() -> None:
-    limits = Settings.model_validate(document("config.json")).proxies.lmstudio.rate_limits
-    assert (limits.requests_per_minute, limits.concurrent_requests, limits.file_upload_size_mb) == (200, 20, 200)
 
 
 def test_a_difference_is_found() -> None:
