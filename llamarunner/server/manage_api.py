@@ -31,6 +31,7 @@ FEATURES = (
     "tools",
     "vision",
     "model_management",
+    "websocket",
 )
 
 
