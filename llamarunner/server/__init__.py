@@ -13,6 +13,7 @@
 * `client`     the HTTP client under it, which is on the way of every token; `http1` reads the responses, pure.
 * `watch`      its clock: one timer for each exchange, which ends what has fallen silent.
 * `drain`      the exchanges under way, and their end when the server stops.
+* `remote_images` images that chats name by URL, fetched or refused.
 * `figures`    what is measured of processes and the machine.
 * `…_api`      the handlers, one file for each language.
 

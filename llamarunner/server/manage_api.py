@@ -30,6 +30,7 @@ FEATURES = (
     "tools",
     "vision",
     "model_management",
+    "webhooks",
 )
 
 
