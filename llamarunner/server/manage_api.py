@@ -32,6 +32,7 @@ FEATURES = (
     "vision",
     "model_management",
     "websocket",
+    "webhooks",
 )
 
 

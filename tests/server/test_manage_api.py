@@ -15,7 +15,7 @@ from yarl import URL
 
 from llamarunner.config import Door
 from llamarunner.fleet.schedule import Terms
-from llamarunner.server import anthropic_api, openai_api
+from llamarunner.server import anthropic_api, openai_api, webhooks_api
 from llamarunner.server.manage_api import FEATURES
 
 
@@ -159,9 +159,10 @@ def test_a_feature_is_told_when_there_is_a_path_for_it() -> None:
         "rerank": "/v1/rerank",
         "infill": "/infill",
         "tokenize": "/tokenize",
+        "webhooks": "/v1/webhooks/register",
         "audio": "/v1/audio/transcriptions",
     }
-    served = openai_api.PATHS.keys() | anthropic_api.PATHS.keys()
+    served = openai_api.PATHS.keys() | anthropic_api.PATHS.keys() | {path for _, path in webhooks_api.ROUTES}
     for feature, path in paths.items():
         assert (feature in FEATURES) == (path in served), feature
 
