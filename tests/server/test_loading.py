@@ -87,7 +87,7 @@ async def test_a_model_that_found_no_room_in_time_is_queued(tmp_path: Path) -> N
 
 
 async def _talk(house: House, model: str) -> None:
-    async with house.chat(model=model, fake={"prefill": 0.5}) as response:
+    async with house.chat(model=model, fake={"prefill": 1.2}) as response:
         assert response.status == 200
 
 
