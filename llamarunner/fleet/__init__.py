@@ -10,6 +10,7 @@
 * `output`      what a model's processes print, kept across their lives, and who follows it.
 * `child`       one OS process and its offspring: output, readiness, TERM → KILL → reap.
 * `keeping`     runs the keeper, which ends our children should we be killed.
+* `lease`       one life of a process, and the right to use it.
 * `supervisor`  feeds facts to the schedule and carries out its effects; `lease` is the only way to use a model.
 
 The way of a request: `lease` hands the schedule a ticket → `Grant`, or `Spawn` and a wait → the child says that it is

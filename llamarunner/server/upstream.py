@@ -9,7 +9,8 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import llama_cpp
 from llamarunner.errors import BackendFailed, BackendTimeout, LlamaRunnerError
 from llamarunner.fleet.launch import Task
-from llamarunner.fleet.supervisor import Lease, Supervisor
+from llamarunner.fleet.lease import Lease
+from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.client import BrokenOff, CannotConnect, Client, Exchange
 from llamarunner.server.watch import Phase, Watch
 
