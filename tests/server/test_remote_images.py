@@ -124,8 +124,8 @@ async def test_what_is_no_image_is_refused(
     location, packed = {"Location": "/other"}, {"Content-Encoding": "gzip"}
     answers: dict[str, dict[str, Any]] = {
         "text": {"text": "hello"},
-        "missing": {"status": 404},
-        "redirect": {"status": 302, "headers": location},
+        "missing": {"status": 404, "body": PNG, "content_type": "image/png"},
+        "redirect": {"status": 302, "body": PNG, "content_type": "image/png", "headers": location},
         "large": {"body": b"x" * 1001, "content_type": "image/png"},
         "packed": {"body": PNG, "content_type": "image/png", "headers": packed},
     }
