@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -198,3 +199,18 @@ async def test_watching_ends_when_it_is_cancelled(tmp_path: Path) -> None:
 
 def test_places_of_tests_are_not_those_of_this_machine(tmp_path: Path) -> None:
     assert Catalog(Settings(), machine(tmp_path)).scan() == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_while_no_file_can_be_opened_the_models_stay_as_they_were_known(tmp_path: Path) -> None:
+    import resource
+
+    write_model(tmp_path / "m" / "kept.gguf")
+    built = scanned(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
+    try:
+        entries = built.scan()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [(entry.id, entry.error) for entry in entries] == [("kept", None)]

@@ -16,6 +16,7 @@ from llamarunner.catalog.entry import ModelEntry, Source
 from llamarunner.catalog.places import Places
 from llamarunner.catalog.readings import Readings
 from llamarunner.catalog.scan import scan
+from llamarunner.catalog.starved import Starved
 from llamarunner.config import CatalogSettings, Settings
 from llamarunner.errors import ModelNotFound
 
@@ -67,10 +68,18 @@ class Catalog:
         self._snapshot = Snapshot(self._settings.catalog)
 
     def scan(self) -> tuple[ModelEntry, ...]:
-        """Read all places again and return the entries. Blocks for as long as the disks need; never raises."""
+        """Read all places again and return the entries. Blocks for as long as the disks need; never raises.
+
+        While the system lets us open no files, what was known before stays.
+        """
         with self._scanning:
             before = self._snapshot
-            self._snapshot = Snapshot(self._settings.catalog, scan(self._settings, self._places, self._readings))
+            try:
+                entries = scan(self._settings, self._places, self._readings)
+            except Starved:
+                log.warning("too many open files; the models stay as they were known")
+                entries = before.entries
+            self._snapshot = Snapshot(self._settings.catalog, entries)
             _tell(before.entries, self._snapshot.entries)
             return self._snapshot.visible
 

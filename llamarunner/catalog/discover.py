@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llamarunner.catalog import starved
 from llamarunner.catalog.entry import Source
 from llamarunner.catalog.places import Places
 from llamarunner.config import CatalogSettings
@@ -68,7 +69,8 @@ def walk(root: Path) -> Iterator[Path]:
             entered.add(identity)
             with os.scandir(folder) as listing:
                 entries = [entry for entry in listing if not entry.name.startswith(".")]
-        except OSError:
+        except OSError as error:
+            starved.check(error)
             continue
         waiting.extend(folder / entry.name for entry in entries if _is_folder(entry))
         files = (entry for entry in entries if _may_be_model(entry.name) and not _is_folder(entry))
@@ -78,7 +80,8 @@ def walk(root: Path) -> Iterator[Path]:
 def _matches(folder: Path, pattern: str) -> list[Path]:
     try:
         return sorted(folder.glob(pattern))
-    except OSError:
+    except OSError as error:
+        starved.check(error)
         return []
 
 

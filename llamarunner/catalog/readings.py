@@ -7,6 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamarunner.catalog import starved
 from llamarunner.gguf import HEADER_BYTES, GGUFError, Header, HeaderIncomplete, parse
 
 _FIRST_READ_BYTES = 8 << 20  # enough for nearly all vocabularies
@@ -108,6 +109,7 @@ def _parse_large(data: bytes, file_size: int) -> Header:
 
 
 def _reason(error: OSError) -> str:
+    starved.check(error)
     if isinstance(error, FileNotFoundError):
         return "the file is missing"
     return f"the file cannot be read: {error.strerror or type(error).__name__}"
