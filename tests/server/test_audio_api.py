@@ -174,7 +174,7 @@ async def test_silence_is_no_speech(house: House) -> None:
     assert (status, told) == (200, "WEBVTT\n\n")
 
 
-@pytest.mark.parametrize("audio", [{}, {"vad": False}, {"batch_size": 1, "beam_size": 1}])
+@pytest.mark.parametrize("audio", [{}, {"vad": False}, {"batch_size": 4, "beam_size": 1}])
 async def test_a_recording_of_several_slices(tmp_path: Path, audio: dict[str, Any]) -> None:
     """Each phrase is heard once and at its time, although the recording is cut into slices."""
     async with open_house(tmp_path, audio=audio) as house:
