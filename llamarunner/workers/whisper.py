@@ -7,7 +7,7 @@ the arguments 2.
 
 * `POST /transcribe` takes the fields of `whisper_decode.Asked` as JSON, and answers 200 with one line of JSON for each
   fact: `segment`, `progress` (seconds done, and of the whole if the file tells), and at last `done` or `error`. An
-  empty line every few seconds means that the work goes on, or waits for its turn. Hanging up ends the work before the
+  empty line every second means that the work goes on, or waits for its turn. Hanging up ends the work before the
   model's next step.
 * `GET /health`, `GET /v1/models`, and `GET /props`, which tells the slots as llama.cpp does.
 
@@ -37,7 +37,7 @@ from llamarunner.workers.whisper_decode import Asked, Line, Transcription
 from llamarunner.workers.whisper_model import Cancelled, Model, Options
 from llamarunner.workers.whisper_queue import Turns
 
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 1.0
 IDLE_SECONDS = 10.0  # after which memory that is only kept for speed goes back to the system
 STALL_SECONDS = 600.0  # in which a turn must tell something, or it is given up
 log = logging.getLogger("whisper")
@@ -85,10 +85,13 @@ class Hearing:
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
         work = Work(Transcription(self._model, asked, tell), self._threads)
-        with self._busy():
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._finish(work, asked.client, lines))
-                await _tell(response, lines, work)
+        try:
+            with self._busy():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._finish(work, asked.client, lines))
+                    await _tell(response, lines, work)
+        except* ConnectionError:
+            pass  # it hung up
         return response
 
     @contextmanager

@@ -129,7 +129,7 @@ async def test_the_official_client_streams(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_the_official_client_translates(client: openai.AsyncOpenAI) -> None:
-    with pytest.warns(DeprecationWarning, match="translations"):
+    with pytest.warns(DeprecationWarning, match="deprecated"):
         told = await client.audio.translations.create(model="whisper-1", file=SPEECH / "german.wav")
     assert told.text == CLIPS["german.wav"]["translation"]
     assert (told.model_extra or {})["language"] == "en"
@@ -185,7 +185,7 @@ async def test_a_recording_of_several_slices(tmp_path: Path, audio: dict[str, An
     assert word_errors(["red", "blue", "yellow"] * 70, heard) / 210 < 0.1
     starts = [segment["start"] for segment in told["segments"]]
     assert starts == sorted(starts)
-    assert starts[-1] == pytest.approx(told["duration"] - 2.54, abs=0.5)
+    assert starts[-1] == pytest.approx(told["duration"] - 2.54, abs=1)
 
 
 def word_errors(said: list[str], heard: list[str]) -> int:
