@@ -1,14 +1,15 @@
 """Speech to text through a door against faster-whisper called directly, one by one and in batches, turn and turn about.
 
-All arms run in processes of their own, on one model, with the same options and threads; the file is on disk for the
-direct arms and is uploaded to the door. The peak of memory is the kernel's own count, of the process that holds the
-model.
+All arms run in processes of their own, on one model, with the same options, threads and settings of the allocator, but
+for one arm that has none. The file is on disk for the direct arms and is uploaded to the door. The peak of memory is
+the kernel's own count, of the process that holds the model.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -29,10 +30,16 @@ from llamarunner.bench.proxy import bench_settings, running_server
 from llamarunner.catalog import Capability, Catalog, ModelEntry
 from llamarunner.config import Settings
 from llamarunner.errors import LlamaRunnerError
+from llamarunner.fleet.runtimes import whisper
+from llamarunner.fleet.runtimes.llama_server import ONE_THREAD_BYTES
 
 MINUTE = 60
 SAMPLE = Path(__file__).parents[2] / "tests" / "fixtures" / "speech" / "long.wav"  # in a checkout
-DIRECT = ("sequential", "batched")
+DIRECT = {  # arm → how it hears, and with which settings of the allocator
+    "sequential": ("sequential", whisper.KEEP_MEMORY),
+    "batched": ("batched", whisper.KEEP_MEMORY),
+    "sequential, default malloc": ("sequential", {}),
+}
 
 
 @dataclass(slots=True)
@@ -47,7 +54,7 @@ class Arm:
     words: int = 0
 
     def report(self, duration: float) -> dict[str, Any]:
-        middle = quantile(self.seconds, 50)
+        middle = quantile(self.seconds, 50) / 1000
         return {
             "seconds_p50": middle,
             "real_time_factor": middle / duration,
@@ -62,14 +69,14 @@ async def measure(
 ) -> dict[str, Any]:
     """Run the comparison; return the report. Raises LlamaRunnerError."""
     entry = pick(owner, model)
-    threads = 1 if entry.size < 32 << 20 else min(4, psutil.cpu_count() or 1)
+    threads = 1 if entry.size < ONE_THREAD_BYTES else min(4, psutil.cpu_count() or 1)
     chosen = {"threads": threads, "slots": 1, "compute_type": "int8", "device": "cpu"}
     base = bench_settings(owner).model_dump(mode="json", exclude_defaults=True)
     settings = Settings.model_validate(base | {"audio": chosen})
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         recording = file or one_minute(folder)
-        arms = [await stack.enter_async_context(_direct(mode, entry, threads)) for mode in DIRECT]
+        arms = [await stack.enter_async_context(_direct(name, entry, threads)) for name in DIRECT]
         arms.append(await stack.enter_async_context(_door(settings, entry)))
         duration = 0.0
         for turn in range(rounds + 1):  # the first warms up
@@ -79,6 +86,7 @@ async def measure(
                 duration, arm.words = await arm.hear(recording)
                 if turn:
                     arm.seconds.append(time.perf_counter() - began)
+        same = "sequential" if whisper.batch_size(entry, settings.audio) == 1 else "batched"
         told = {arm.name: arm.report(duration) for arm in arms}
     return {
         "version": __version__,
@@ -86,7 +94,8 @@ async def measure(
         "model": entry.id,
         "duration_seconds": duration,
         "arms": told,
-        "door_over_batched": told["door"]["seconds_p50"] / told["batched"]["seconds_p50"],
+        "same_as_door": same,
+        "door_over_same": told["door"]["seconds_p50"] / told[same]["seconds_p50"],
         "batched_over_sequential": told["batched"]["seconds_p50"] / told["sequential"]["seconds_p50"],
     }
 
@@ -126,11 +135,16 @@ def peak_bytes(process: psutil.Process) -> int:
 
 
 @asynccontextmanager
-async def _direct(mode: str, entry: ModelEntry, threads: int) -> AsyncIterator[Arm]:
+async def _direct(name: str, entry: ModelEntry, threads: int) -> AsyncIterator[Arm]:
     """faster-whisper in a process of its own."""
+    mode, allocator = DIRECT[name]
     command = (sys.executable, "-m", "llamarunner.bench.hear", str(entry.path.parent), mode, str(threads))
     child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **allocator},
     )
     assert child.stdin
     assert child.stdout
@@ -147,7 +161,7 @@ async def _direct(mode: str, entry: ModelEntry, threads: int) -> AsyncIterator[A
         return told["duration"], told["words"]
 
     try:
-        yield Arm(mode, hear, (await answer())["load_seconds"], psutil.Process(child.pid))
+        yield Arm(name, hear, (await answer())["load_seconds"], psutil.Process(child.pid))
     finally:
         stdin.close()
         await child.wait()

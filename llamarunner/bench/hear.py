@@ -11,7 +11,7 @@ import json
 import sys
 import time
 
-BATCH_SIZE = 8
+BATCH_SIZE = 4
 OPTIONS = {"beam_size": 5, "vad_filter": True, "condition_on_previous_text": False, "without_timestamps": False}
 
 

@@ -11,8 +11,6 @@ from llamarunner.catalog.memory import kv_cache_bytes
 from llamarunner.gguf import Header
 
 _PROCESS_BYTES = 64 << 20  # of llama.cpp itself, and of its smallest compute buffers
-_SPEECH_SHARE = 1.2  # of the weights of a speech model, at the peak of its load
-_SPEECH_BYTES = 300 << 20  # of its libraries, and of the features of one slice of a recording
 _COMPUTE_SHARE = 0.05  # of the weights, for compute buffers
 
 
@@ -70,9 +68,7 @@ class ModelEntry:
     format: Format = "GGUF"
 
     def memory_needed(self, ctx_size: int) -> int:
-        """Estimate the bytes that an instance takes, for `ctx_size` tokens in all slots together."""
-        if self.format == "CTranslate2":
-            return int(self.size * _SPEECH_SHARE) + _SPEECH_BYTES
+        """Estimate the bytes that an instance of llama.cpp takes, for `ctx_size` tokens in all slots together."""
         weights = self.size + self.mmproj_size
         cache = kv_cache_bytes(self.header, ctx_size) if self.header else 0
         return weights + cache + int(weights * _COMPUTE_SHARE) + _PROCESS_BYTES

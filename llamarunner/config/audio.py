@@ -41,8 +41,12 @@ class AudioSettings(Frozen):
         le=64,
         description="Recordings that a model decodes at the same time; unset takes as many as the cores can feed.",
     )
-    batch_size: int = Field(
-        8, ge=1, le=256, description="Windows of 30 seconds of a recording that are decoded together; 1 is one by one."
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Windows of 30 seconds of a recording that are decoded together, 1 is one by one; unset takes 4, "
+        "and 1 for tiny models.",
     )
     beam_size: int = Field(5, ge=1, le=64, description="Width of the beam search; 1 is fastest.")
     vad: bool = Field(

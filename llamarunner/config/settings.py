@@ -148,7 +148,9 @@ class Discover(Frozen):
 class CatalogSettings(Frozen):
     """Where models are found and how they are called."""
 
-    folders: tuple[ConfigPath, ...] = Field((), description="Folders searched for GGUF files, with all that is below.")
+    folders: tuple[ConfigPath, ...] = Field(
+        (), description="Folders searched for GGUF files and speech models, with all that is below."
+    )
     discover: Discover = Field(Discover(), description="Models that other programs have stored here.")
     demo_models: Literal["auto", "show", "hide"] = Field(
         "auto", description="The small models that come with LlamaRunner; auto shows them while there is no other."

@@ -34,6 +34,7 @@ from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.lease import Instance, Lease
 from llamarunner.fleet.output import Output
 from llamarunner.fleet.progress import Progress, explain, progress
+from llamarunner.fleet.runtimes import whisper
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import (
     Death,
@@ -270,7 +271,11 @@ class Supervisor:
 
     def _terms(self, entry: ModelEntry, model: ModelSettings) -> Terms:
         ttl = self._rules.ttl_seconds if model.ttl_seconds is None else model.ttl_seconds
-        return Terms(ttl, bool(model.pinned), entry.memory_needed(context_size(entry, model)))
+        if entry.format == "CTranslate2":
+            needed = whisper.memory_needed(entry, self._settings.audio)
+        else:
+            needed = entry.memory_needed(context_size(entry, model))
+        return Terms(ttl, bool(model.pinned), needed)
 
     # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,6 +8,8 @@
 * `admission`  the questions of those guards that need no HTTP: who may come in.
 * `forwarded`  which address a client has, also behind proxies.
 * `body`       request bodies with a size and a deadline.
+* `upload`     forms with a file, which goes to disk as it comes; `spool` is where it lies.
+* `audio_form` the fields of such a form.
 * `resolve`    which model a request means.
 * `relay`      the only copier: bytes from a model to a client.
 * `upstream`   its far side: one request to a model's process, and what can go wrong there.

@@ -7,6 +7,7 @@ file is an error of the request. Progress, the end and failures are events on th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -85,8 +86,11 @@ class Job:
         except LlamaRunnerError as error:
             self._tell_failure(error.message)
             raise
-        except BaseException:
+        except (asyncio.CancelledError, ConnectionError):
             self._tell_failure("The client hung up.")
+            raise
+        except Exception:
+            self._tell_failure("The server met an unexpected error.")
             raise
         self._tell_end()
 

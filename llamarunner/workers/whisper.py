@@ -7,7 +7,7 @@ the arguments 2.
 
 * `POST /transcribe` takes the fields of `whisper_decode.Asked` as JSON, and answers 200 with one line of JSON for each
   fact: `segment`, `progress` (seconds done, and of the whole if the file tells), and at last `done` or `error`. An
-  empty line every few seconds means that the work goes on, or waits for its turn. Hanging up ends the work before the
+  empty line every second means that the work goes on, or waits for its turn. Hanging up ends the work before the
   model's next step.
 * `GET /health`, `GET /v1/models`, and `GET /props`, which tells the slots as llama.cpp does.
 
@@ -26,17 +26,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from aiohttp import web
 
-from llamarunner.workers.program import die_with_parent, fail, reserve_stdout
+from llamarunner.workers.program import die_with_parent, fail, give_memory_back, reserve_stdout
 from llamarunner.workers.whisper_decode import Asked, Line, Transcription
 from llamarunner.workers.whisper_model import Cancelled, Model, Options
 from llamarunner.workers.whisper_queue import Turns
 
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 1.0
+IDLE_SECONDS = 10.0  # after which memory that is only kept for speed goes back to the system
 STALL_SECONDS = 600.0  # in which a turn must tell something, or it is given up
 log = logging.getLogger("whisper")
 
@@ -49,6 +51,8 @@ class Hearing:
         self._key = f"Bearer {key}".encode()
         self._turns = Turns(model.slots)
         self._threads = ThreadPoolExecutor(model.slots, "hear")
+        self._at_work = 0
+        self._idle: asyncio.TimerHandle | None = None
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._ask_for_key])
@@ -81,10 +85,27 @@ class Hearing:
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
         work = Work(Transcription(self._model, asked, tell), self._threads)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._finish(work, asked.client, lines))
-            await _tell(response, lines, work)
+        try:
+            with self._busy():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._finish(work, asked.client, lines))
+                    await _tell(response, lines, work)
+        except* ConnectionError:
+            pass  # it hung up
         return response
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Count the work, and clean up some time after the last."""
+        if self._idle:
+            self._idle.cancel()
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, give_memory_back)
 
     async def _finish(self, work: Work, client: str, lines: asyncio.Queue[Line | None]) -> None:
         """Do the work in turns with others."""

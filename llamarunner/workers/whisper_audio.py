@@ -19,7 +19,8 @@ import numpy as np
 
 RATE = 16_000  # samples a second, as Whisper hears
 SHORTEST_SECONDS = 0.1  # as OpenAI's limit is
-FIRST_SLICE_SECONDS = 30  # one window of Whisper, so that the first words come early
+WHOLE_SECONDS = 90  # a recording up to this long is one slice
+FIRST_SLICE_SECONDS = 30  # of a longer one: one window of Whisper, so that the first words come early
 SLICE_SECONDS = 120  # takes some 100 MB while it is turned into features
 LOOK_BACK = 1 / 3  # of a slice, at its end, in which the place for the cut is looked for
 FRAME = RATE // 50
@@ -77,17 +78,18 @@ class Recording:
         Raises BadAudio for one that is too short, too long, or has nothing that can be decoded.
         """
         pieces: list[np.ndarray] = []
-        held, done, wanted = 0, 0, FIRST_SLICE_SECONDS * RATE
+        held, done, enough, wanted = 0, 0, WHOLE_SECONDS * RATE, FIRST_SLICE_SECONDS * RATE
         for piece in self._samples(check):
             pieces.append(piece)
             held += len(piece)
             if done + held > self._most_seconds * RATE:
                 raise self._too_long()
-            while held > wanted:
+            while held > enough:
                 whole = np.concatenate(pieces)
                 at = quiet_place(whole[:wanted])
                 yield Slice(whole[:at], done / RATE)
-                pieces, held, done, wanted = [whole[at:]], held - at, done + at, SLICE_SECONDS * RATE
+                pieces, held, done = [whole[at:]], held - at, done + at
+                enough = wanted = SLICE_SECONDS * RATE
         if done + held < SHORTEST_SECONDS * RATE:
             raise self._too_short(done + held)
         if held >= SHORTEST_SECONDS * RATE:

@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from faster_whisper import BatchedInferencePipeline
-from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from llamarunner.workers.whisper_audio import RATE, BadAudio, Recording, Slice
 from llamarunner.workers.whisper_model import Cancelled, Model
 
 Line = dict[str, Any]
-NO_ENGLISH = "This model knows English only"
+SILENCE = 1e-4  # of full scale
+ENGLISH_ONLY = "This model knows English only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,9 @@ class Transcription:
 
     def _refuse_other_languages(self) -> None:
         if self._asked.task == "translate":
-            raise BadRequest("model", f"{NO_ENGLISH} and cannot translate.")
+            raise BadRequest("model", f"{ENGLISH_ONLY} and cannot translate.")
         if self._asked.language not in (None, "en"):
-            raise BadRequest("language", f"{NO_ENGLISH}.")
+            raise BadRequest("language", f"{ENGLISH_ONLY}.")
 
     def _check(self) -> None:
         if self._cancelled.is_set():
@@ -97,8 +98,8 @@ class Transcription:
     def _hear(self, found: Slice) -> None:
         asked, model = self._asked, self._model
         vad = None if asked.vad is None else dict(asked.vad)
-        if vad is not None and self._language is None and not get_speech_timestamps(found.samples, VadOptions(**vad)):
-            return  # the language of silence would be a guess
+        if vad is not None and not np.any(np.abs(found.samples) > SILENCE):
+            return  # there is nothing to look for
         options: dict[str, Any] = {
             "task": asked.task,
             "language": self._language,

@@ -32,7 +32,7 @@ class Options:
     compute_type: str = "auto"
     threads: int = 0  # of each slot
     slots: int = 0  # slices that are decoded at the same time
-    batch_size: int = 8  # windows of one slice that are decoded together
+    batch_size: int = 4  # windows of one slice that are decoded together
     beam_size: int = 5
 
 

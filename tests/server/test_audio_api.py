@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import struct
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ async def test_the_official_client_streams(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_the_official_client_translates(client: openai.AsyncOpenAI) -> None:
-    with pytest.warns(DeprecationWarning, match="translations"):
+    with pytest.warns(DeprecationWarning, match="deprecated"):
         told = await client.audio.translations.create(model="whisper-1", file=SPEECH / "german.wav")
     assert told.text == CLIPS["german.wav"]["translation"]
     assert (told.model_extra or {})["language"] == "en"
@@ -174,7 +175,7 @@ async def test_silence_is_no_speech(house: House) -> None:
     assert (status, told) == (200, "WEBVTT\n\n")
 
 
-@pytest.mark.parametrize("audio", [{}, {"vad": False}, {"batch_size": 1, "beam_size": 1}])
+@pytest.mark.parametrize("audio", [{}, {"vad": False}, {"batch_size": 4, "beam_size": 1}])
 async def test_a_recording_of_several_slices(tmp_path: Path, audio: dict[str, Any]) -> None:
     """Each phrase is heard once and at its time, although the recording is cut into slices."""
     async with open_house(tmp_path, audio=audio) as house:
@@ -185,7 +186,7 @@ async def test_a_recording_of_several_slices(tmp_path: Path, audio: dict[str, An
     assert word_errors(["red", "blue", "yellow"] * 70, heard) / 210 < 0.1
     starts = [segment["start"] for segment in told["segments"]]
     assert starts == sorted(starts)
-    assert starts[-1] == pytest.approx(told["duration"] - 2.54, abs=0.5)
+    assert starts[-1] == pytest.approx(told["duration"] - 2.54, abs=1)
 
 
 def word_errors(said: list[str], heard: list[str]) -> int:
@@ -380,13 +381,13 @@ async def test_what_is_no_form(house: House, kind: str, body: bytes, status: int
 
 async def test_prompts_are_text(house: House) -> None:
     """Neither commands of the model in a prompt nor a prompt of any length changes what is done."""
-    for fields in (
-        {"prompt": "<|startoftranscript|><|de|><|translate|>"},
-        {"prompt": "blue " * 3000, "hotwords": "red " * 3000},
-    ):
-        status, told = await ask(house, clip("colours.wav"), **fields)
-        assert (status, told["language"]) == (200, "en")
-        assert set(told["text"].split()) <= set(CLIPS["colours.wav"]["text"].split())
+    for prompt in ("<|startoftranscript|><|en|><|translate|>", "<|startoftranscript|><|de|><|transcribe|>"):
+        for name in ("colours.wav", "german.wav"):
+            for field in ("prompt", "hotwords"):
+                status, told = await ask(house, clip(name), **{field: prompt})
+                assert (status, told["text"], told["language"]) == (200, CLIPS[name]["text"], CLIPS[name]["language"])
+    status, told = await ask(house, clip("colours.wav"), prompt="blue " * 3000, hotwords="red " * 3000)
+    assert (status, told["language"]) == (200, "en")
 
 
 # ── size and length ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -456,8 +457,8 @@ async def test_a_recording_that_is_too_long(tmp_path: Path) -> None:
 async def test_a_slow_upload_is_given_up(tmp_path: Path) -> None:
     async with open_house(tmp_path, server={"body_idle_seconds": 0.2}) as house:
         head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        start = '--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc'
-        answer = await house.request(f"{head}Content-Length: 1000\r\n\r\n{start}")
+        start = '--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + "a" * 100_000
+        answer = await house.request(f"{head}Content-Length: 1000000\r\n\r\n{start}")
         assert answer.startswith(b"HTTP/1.1 408")
 
 
@@ -486,19 +487,23 @@ async def test_a_short_clip_does_not_wait_for_the_end_of_a_long_one(tmp_path: Pa
 
 async def test_a_hang_up_ends_the_work_within_a_second(tmp_path: Path) -> None:
     async with open_house(tmp_path, audio={"slots": 1}) as house:
-        said = wav(repeated("colours.wav", 800))
+        said = wav(repeated("colours.wav", 200))
         with house.services.bus.subscribe() as told:
             async with house.client.post(house.url + PATH, data=form(said, stream="true")) as response:
-                await response.content.readuntil(b"\n\n")
+                for _ in range(14):  # the first slice has eleven
+                    await response.content.readuntil(b"\n\n")
                 response.close()
+            left = time.monotonic()
             await house.until(lambda: not house.leases(), 1)
-            status, _ = await asyncio.wait_for(ask(house, clip("german.wav")), 2)  # in the only slot
-            assert status == 200
             assert news(told, TranscriptionFailed)[0].cause == "The client hung up."
         process = worker(house)
-        used = sum(process.cpu_times()[:2])
-        await asyncio.sleep(0.05)
-        assert sum(process.cpu_times()[:2]) - used < 0.05
+        used, idle = -1.0, 0
+        while idle < 4:
+            await asyncio.sleep(0.04)
+            now = sum(process.cpu_times()[:2])
+            used, idle = now, idle + 1 if now - used < 0.015 else 0
+        assert time.monotonic() - left < 1.2
+        assert (await ask(house, clip("german.wav")))[0] == 200  # in the only slot
 
 
 async def test_a_hang_up_in_the_middle_of_the_upload_leaves_nothing(house: House, tmp_path: Path) -> None:

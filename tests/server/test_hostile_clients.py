@@ -22,7 +22,8 @@ from tests.server.test_keys import door
 
 DOORS = pytest.mark.parametrize("name", ["ollama", "lmstudio"])
 POSTS = sorted(path for method, path in listener._routes("ollama") if method == "POST")
-READING = [path.replace("{id:.+}", "chat") for path in POSTS if not path.endswith("/stop")]  # that has no body
+OTHERWISE = ("/stop", "/test", "/enable", "/transcriptions", "/translations")  # no body, or a form
+READING = [path.replace("{id:.+}", "chat") for path in POSTS if not path.endswith(OTHERWISE)]
 ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 QUICK = ("scripted_llama.py", json.dumps([ANSWER]))  # a child that starts at once, and is content with anything
 

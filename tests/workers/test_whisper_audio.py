@@ -7,6 +7,7 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -87,6 +88,37 @@ def test_the_length_is_limited_by_count_and_by_header(tmp_path: Path, noise: np.
     lying[40:44] = (3200).to_bytes(4, "little")  # a tenth of a second, as players understand it
     Path(path).write_bytes(lying)
     assert sum(len(samples) for _, samples in read(path)) <= len(noise)
+
+
+class Pipe:
+    """A file in which nobody can go back to write the length into the header."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_the_length_is_limited_where_the_header_does_not_tell(tmp_path: Path, noise: np.ndarray) -> None:
+    pipe = Pipe(tmp_path / "a.mkv")
+    with av.open(pipe, "w", format="matroska") as container:
+        stream = container.add_stream("flac", rate=RATE, layout="mono")
+        for start in range(0, len(noise), RATE):
+            frame = av.AudioFrame.from_ndarray(noise[None, start : start + RATE], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = RATE, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    pipe.close()
+    path = str(tmp_path / "a.mkv")
+    heard = read(path, 300)
+    assert next(heard)[0] == 0
+    with pytest.raises(BadAudio, match="limit of 5 minutes"):
+        list(heard)
+    assert sum(len(samples) for _, samples in read(path)) == len(noise)
 
 
 def test_a_check_that_raises_ends_the_reading(tmp_path: Path, noise: np.ndarray) -> None:
