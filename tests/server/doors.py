@@ -115,7 +115,6 @@ async def open_house(
     door: Door | None = None,
     server: dict[str, Any] | None = None,
     supervisor: dict[str, Any] | None = None,
-    logging: dict[str, Any] | None = None,
     models: dict[str, dict[str, Any]] | None = None,
     flags: tuple[str, ...] = (),
     program: tuple[str, ...] | None = None,

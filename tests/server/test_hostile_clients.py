@@ -22,7 +22,14 @@ from tests.server.test_keys import door
 
 DOORS = pytest.mark.parametrize("name", ["ollama", "lmstudio"])
 POSTS = sorted(path for method, path in listener._routes("ollama") if method == "POST")
-OTHERWISE = ("/stop", "/test", "/enable", "/transcriptions", "/translations")  # no body, or a form
+OTHERWISE = (
+    "/stop",
+    "/test",
+    "/enable",
+    "/redeliver",
+    "/transcriptions",
+    "/translations",
+)  # a form, no body, or a wrong id
 READING = [path.replace("{id:.+}", "chat") for path in POSTS if not path.endswith(OTHERWISE)]
 ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 QUICK = ("scripted_llama.py", json.dumps([ANSWER]))  # a child that starts at once, and is content with anything
