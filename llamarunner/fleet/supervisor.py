@@ -271,10 +271,8 @@ class Supervisor:
 
     def _terms(self, entry: ModelEntry, model: ModelSettings) -> Terms:
         ttl = self._rules.ttl_seconds if model.ttl_seconds is None else model.ttl_seconds
-        if entry.format == "CTranslate2":
-            needed = whisper.memory_needed(entry, self._settings.audio)
-        else:
-            needed = entry.memory_needed(context_size(entry, model))
+        audio = self._settings.audio if entry.format == "CTranslate2" else None
+        needed = whisper.memory_needed(entry, audio) if audio else entry.memory_needed(context_size(entry, model))
         return Terms(ttl, bool(model.pinned), needed)
 
     # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────

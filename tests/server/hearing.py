@@ -41,6 +41,7 @@ CLIPS: dict[str, dict[str, Any]] = {
     clip["file"]: clip for clip in json.loads((SPEECH / "fixtures.json").read_text("utf-8"))
 }
 RATE = 16_000
+PATH = "/v1/audio/transcriptions"
 
 
 @asynccontextmanager
@@ -98,6 +99,12 @@ def form(data: bytes | None, **fields: Any) -> aiohttp.FormData:
     if data is not None:
         made.add_field("file", io.BytesIO(data), filename="audio.wav", content_type="application/octet-stream")
     return made
+
+
+async def ask(house: House, data: bytes | None, path: str = PATH, **fields: Any) -> tuple[int, Any]:
+    async with house.client.post(house.url + path, data=form(data, **fields)) as response:
+        text = await response.text()
+        return response.status, json.loads(text) if response.content_type == "application/json" else text
 
 
 def clip(name: str) -> bytes:
