@@ -44,6 +44,7 @@ MAX_MESSAGE = 2**20  # bytes; whole conversations fit, with small pictures
 MESSAGES_PER_SECOND = 20
 BURST = 40
 MOST_CHATS = 100  # of one connection, for clients without limits
+MOST_BYTES = 16 * MAX_MESSAGE  # that its chats ask, all together
 PING_SECONDS = 20.0
 CLOSE_SECONDS = 1.0  # for the client's part of a closing handshake
 OVER = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
@@ -190,17 +191,25 @@ class Channel:
             raise ShuttingDown(STOPPING, retry_after=5)
         if len(self._running) >= MOST_CHATS:
             raise RateLimited(f"Too many chats at the same time; the limit is {MOST_CHATS}.", retry_after=1)
+        if sum(chat.size for chat in self._chats.values()) > MOST_BYTES - MAX_MESSAGE:
+            raise RateLimited("The chats of this connection hold too many bytes; wait until one ends.", retry_after=1)
         if message.id in self._chats:
             raise InvalidRequest(f"A chat with the id '{message.id}' is running.", param="id")
         chat = Chat(self._view, message.id or self._free_id(), self.say, self._drop)
+        try:
+            chat.begin(message, account, self._client)
+        except RateLimited as error:
+            self._view.services.metrics.refused(self._view.name, error.limit)
+            raise
         self._chats[chat.id] = chat
-        task = self._spawn(partial(self._run, chat, message, account))
+        task = self._spawn(partial(self._run, chat))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(chat.release)
 
-    async def _run(self, chat: Chat, message: ChatMessage, account: Account) -> None:
+    async def _run(self, chat: Chat) -> None:
         try:
-            last = await chat.run(message, account, self._client)
+            last = await chat.run()
         finally:
             del self._chats[chat.id]  # the client may use the id again as soon as it has the last message
         if last is not None:
