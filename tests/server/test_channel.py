@@ -212,6 +212,37 @@ async def test_chats_are_streams_and_an_open_socket_is_none(tmp_path: Path) -> N
     assert house.services.views[0].channels._clients.keys() <= {"127.0.0.1"}
 
 
+async def test_refusals_of_chats_hold_up_the_messages_behind_them(tmp_path: Path) -> None:
+    """So a client that does not read them cannot make the server keep more of them."""
+    async with open_house(tmp_path, door=door(requests_per_minute=1)) as house, connected(house) as talk:
+        await talk.send(*(message for _ in range(5) for message in (asking(), {"type": "ping"})))
+        assert [(await talk.next())["type"] for _ in range(10)] == ["error", "pong"] * 5
+
+
+async def test_the_chats_of_one_socket_hold_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "MOST_BYTES", channel.MAX_MESSAGE + 5000)
+    async with open_house(tmp_path) as house, connected(house) as talk:
+        await talk.send(*(asking(id=name, message="x" * 3000, fake=LONG) for name in "abc"))
+        refused = await talk.next("error")
+        assert (refused["id"], refused["error"]["code"]) == ("c", "rate_limit_exceeded")
+        await talk.send({"type": "cancel", "id": "a"})
+        await talk.next("chat_end")
+        await talk.send(asking(id="c"))
+        assert (await talk.until_end("c"))[-1]["type"] == "chat_end"
+
+
+async def test_a_chat_whose_client_leaves_in_the_same_breath_holds_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path, door=door(concurrent_requests=1, streaming_connections=1)) as house:
+        text = json.dumps(asking(id="a", fake=LONG)).encode()
+        message = b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text
+        for _ in range(3):
+            await house.request(upgrade().encode() + message + b"\x88\x80" + bytes(4))
+        await house.until(lambda: house.leases() == 0)
+        assert not house.services.records.active
+        async with house.chat(stream=True) as response:
+            assert response.status == 200
+
+
 async def test_a_seat_is_free_again_when_a_socket_closes(tmp_path: Path) -> None:
     async with open_house(tmp_path, models={}, door=door(concurrent_requests=1)) as house:
         for _ in range(3):
