@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from fnmatch import fnmatchcase
 from functools import partial
 
-from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError
-from llamarunner.events import Event, RequestFinished, TranscriptionCompleted
-from llamarunner.server.admission import Headers
+from aiohttp import web
+
+from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError, ModelNotFound, Unauthorized
+from llamarunner.events import NAMES, Event, RequestFinished, TranscriptionCompleted
 from llamarunner.server.channel_messages import (
     MOST_GLOBS,
     MOST_LOGS,
@@ -33,7 +34,6 @@ from llamarunner.server.services import ALL_MODELS, SCOPE, View
 
 log = logging.getLogger("llamarunner.server")
 
-NAMES = frozenset(kind.name for kind in Event.__subclasses__())
 PRIVATE = frozenset({RequestFinished.name})  # they tell who the other clients are, so they are for the owner
 
 Work = Callable[[], Coroutine[None, None, None]]
@@ -103,7 +103,7 @@ class News:
             raise Forbidden("These events are only told where models may be managed.", param=param)
 
     async def _tell_events(self) -> None:
-        with self._view.services.bus.subscribe() as mailbox:
+        with self._view.services.bus.subscribe(NAMES) as mailbox:
             told = 0
             async for event in mailbox:
                 if mailbox.lost > told:

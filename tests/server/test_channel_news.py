@@ -215,3 +215,25 @@ async def test_a_client_that_reads_no_news_is_dropped(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             await print_on()
         assert await house.services.drain.idle(1)
+
+
+async def test_logs_end_when_their_model_is_shown_no_longer(tmp_path: Path) -> None:
+    keys = Door.model_validate({"api_keys": ["key"], "rate_limits": NO_LIMITS.model_dump()})
+    headers = {"Authorization": "Bearer key"}
+    async with open_house(tmp_path, models=MODELS, door=keys) as house, connected(house, headers=headers) as talk:
+        await subscribed(talk, logs=["chat"])
+        narrow = Door.model_validate({"api_keys": [{"key": "key", "models": ["tiny"]}, "other"]})
+        for view in house.services.views:
+            view.configure(keys.model_copy(update={"api_keys": narrow.api_keys}))
+        async with house.post("/v1/models/chat/start?wait=true", {}, headers={"x-api-key": "other"}) as response:
+            assert response.status == 200
+        said = await talk.next()
+        assert (said["type"], said["error"]["code"]) == ("error", "model_not_found")
+        assert (await subscribed(talk, events=["model.*"]))["logs"] == []
+
+
+async def test_names_that_only_the_house_knows_cannot_be_subscribed_to(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models=MODELS) as house, connected(house) as talk:
+        refused = await subscribed(talk, events=["closing"])
+        assert refused["type"] == "error"
+        assert "closing" not in refused["error"]["message"]
