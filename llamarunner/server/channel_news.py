@@ -146,6 +146,8 @@ class News:
 
     def _known(self, name: str) -> str:
         return name if name in self._logs else self._view.find(name).id
+                if not self._view.shows_id(model):
+                    raise ModelNotFound(model, tuple(entry.id for entry in self._view.entries))
 
     async def _until_refused(self, telling: Work) -> None:
         """Tell news until the right to them is gone, which is told too."""
