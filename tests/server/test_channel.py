@@ -17,6 +17,8 @@ from talking import LONG, asking, connected
 
 from llamarunner.config import NO_LIMITS, Door
 from llamarunner.server import channel
+from llamarunner.server import frames as frames_module
+from llamarunner.server.frames import MOST_FRAMES
 
 
 def door(**limits: int | None) -> Door:
@@ -327,6 +329,57 @@ async def test_f32_a_client_that_never_reads_stops_the_model_and_is_dropped(tmp_
         reader, writer = await asyncio.open_connection(*house.address, limit=1024)
         writer.write(upgrade().encode())
         await reader.readuntil(b"\r\n\r\n")
+def frames(*parts: tuple[int, bytes]) -> bytes:
+    """Frames of a client, each a first byte and a short payload."""
+    return b"".join(bytes((first, 0x80 | len(payload))) + bytes(4) + payload for first, payload in parts)
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+async def test_f32_a_message_of_frames_without_end_closes_the_socket(tmp_path: Path, payload: bytes) -> None:
+    async with open_house(tmp_path, models={}) as house:
+        reader, writer = await asyncio.open_connection(*house.address)
+        writer.write(upgrade().encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frames((0x01, b"{"), *[(0x00, payload)] * MOST_FRAMES))
+        async with asyncio.timeout(5):
+            assert int.from_bytes((await reader.read())[2:4], "big") == 1008
+        writer.close()
+        assert await house.services.drain.idle(3)
+
+
+async def test_f32_a_message_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly its frames come, and whatever comes between them."""
+    monkeypatch.setattr(frames_module, "SECONDS", 0.2)
+    async with open_house(tmp_path, models={}) as house:
+        reader, writer = await asyncio.open_connection(*house.address)
+        writer.write(upgrade().encode() + frames((0x01, b"{"), (0x89, b"")))
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(5):
+            while (first := (await reader.readexactly(2))[0]) == 0x8A:  # the answers to pings
+                await asyncio.sleep(0.02)
+                writer.write(frames((0x89, b""), (0x00, b" ")))
+            assert (first, int.from_bytes(await reader.readexactly(2), "big")) == (0x88, 1008)
+        writer.close()
+
+
+async def test_messages_in_several_frames_pass(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={}) as house, connected(house, "websockets") as talk:
+        for _ in range(3):
+            await talk.socket.send(iter(['{"type":', ' "ping",', ' "id": "a"', "}"]))
+            assert await talk.next() == {"type": "pong", "id": "a"}
+
+
+async def test_a_long_message_counts_as_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is read later; nobody is turned out for it."""
+    monkeypatch.setattr(channel, "BYTES_LIKE_A_MESSAGE", 100)
+    async with open_house(tmp_path, models={}) as house, connected(house) as talk:
+        began = asyncio.get_running_loop().time()
+        for _ in range(2):
+            await talk.send({"type": "ping", "id": "x" * 4000}, {"type": "ping"})
+            assert [(await talk.next())["type"] for _ in range(2)] == ["error", "pong"]
+        assert asyncio.get_running_loop().time() >= began + (2 * 40 + 4 - channel.BURST) / channel.MESSAGES_PER_SECOND
+
+
         text = json.dumps(asking(id="a", fake={"tokens": 1_000_000})).encode()
         writer.write(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
