@@ -44,6 +44,7 @@ MAX_MESSAGE = 2**20  # bytes; whole conversations fit, with small pictures
 MESSAGES_PER_SECOND = 20
 BURST = 40
 MOST_CHATS = 100  # of one connection, for clients without limits
+BYTES_LIKE_A_MESSAGE = 16_384  # a longer one counts as several
 MOST_BYTES = 16 * MAX_MESSAGE  # that its chats ask, all together
 PING_SECONDS = 20.0
 CLOSE_SECONDS = 1.0  # for the client's part of a closing handshake
@@ -151,6 +152,8 @@ class Channel:
     async def _heed(self, kind: WSMsgType, data: Any) -> None:
         """Do what a message asks, or say what is wrong with it."""
         if kind is WSMsgType.PONG:
+            if cost := len(frame.data) // BYTES_LIKE_A_MESSAGE:
+                await asyncio.sleep(self._bucket.charge(cost))
             return
         if kind is WSMsgType.PING:
             await self._in_time(self._socket.pong(data))
