@@ -38,6 +38,7 @@ from llamarunner.server.channel_messages import (
 from llamarunner.server.channel_news import News, Work
 from llamarunner.server.connection import drop
 from llamarunner.server.drain import STOPPING
+from llamarunner.server.record import RECORD
 from llamarunner.server.services import ACCOUNT, CLIENT, TICKET, VIEW, View
 
 MAX_MESSAGE = 2**20  # bytes; whole conversations fit, with small pictures
@@ -71,6 +72,7 @@ async def channel(request: web.Request) -> web.StreamResponse:
             await socket.prepare(request)
         except web.HTTPBadRequest as error:
             raise InvalidRequest(f"The websocket cannot be opened: {error.text}") from None
+        request[RECORD].status = socket.status  # however it ends
         request[TICKET].release()
         opened = Channel(request, socket)
         with view.services.drain.hosting(opened.leave):

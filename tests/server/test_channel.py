@@ -204,6 +204,7 @@ async def test_chats_are_streams_and_an_open_socket_is_none(tmp_path: Path) -> N
         await talk.next("chat_delta")
         await talk.send(asking(id="b"))
         assert "streams" in (await talk.next("error"))["error"]["message"]
+    assert "GET /v1/ws 101 " in caplog.text
         async with house.chat() as response:
             assert response.status == 200
         await talk.send({"type": "cancel", "id": "a"})
