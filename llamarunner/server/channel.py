@@ -20,7 +20,7 @@ from typing import Any, assert_never
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from llamarunner.config import NO_LIMITS
-from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown
+from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown, Unauthorized
 from llamarunner.limits import Account, Bucket, Ticket
 from llamarunner.server import channel_messages
 from llamarunner.server.channel_chat import Chat
@@ -44,8 +44,8 @@ from llamarunner.server.services import ACCOUNT, CLIENT, TICKET, VIEW, View
 MAX_MESSAGE = 2**20  # bytes; whole conversations fit, with small pictures
 MESSAGES_PER_SECOND = 20
 BURST = 40
-MOST_CHATS = 100  # of one connection, for clients without limits
 BYTES_LIKE_A_MESSAGE = 16_384  # a longer one counts as several
+MOST_CHATS = 100  # of one connection, for clients without limits
 MOST_BYTES = 16 * MAX_MESSAGE  # that its chats ask, all together
 PING_SECONDS = 20.0
 CLOSE_SECONDS = 1.0  # for the client's part of a closing handshake
@@ -105,9 +105,10 @@ class Channel:
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
         self._leaving = asyncio.Event()
+        self._ending: tuple[int, str] | None = None  # the code and the reason
         self._listening = asyncio.timeout(None)
         self._group = asyncio.TaskGroup()
-        self._news = News(self._view, self._client, request.headers, self.tell, self._spawn)
+        self._news = News(request, self.tell, self._spawn, self._expel)
 
     def leave(self) -> None:
         """Close it, as soon as its chats are over."""
@@ -121,8 +122,9 @@ class Channel:
                 async with self._listening:
                     await self._listen()
             except TimeoutError:
-                if self._listening.expired():
-                    await self._close(WSCloseCode.GOING_AWAY, STOPPING)
+                if self._listening.expired() and self._ending:
+                    await self._close(*self._ending)
+            self._ending = self._ending or (WSCloseCode.OK, "")
             for task in tuple(self._tasks):
                 task.cancel()
         if self._socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
@@ -150,12 +152,12 @@ class Channel:
                 await self._heed(frame.type, frame.data)
             except ConnectionError:
                 return
+            if cost := len(frame.data) // BYTES_LIKE_A_MESSAGE:
+                await asyncio.sleep(self._bucket.charge(cost))
 
     async def _heed(self, kind: WSMsgType, data: Any) -> None:
         """Do what a message asks, or say what is wrong with it."""
         if kind is WSMsgType.PONG:
-            if cost := len(frame.data) // BYTES_LIKE_A_MESSAGE:
-                await asyncio.sleep(self._bucket.charge(cost))
             return
         if kind is WSMsgType.PING:
             await self._in_time(self._socket.pong(data))
@@ -166,10 +168,14 @@ class Channel:
                 raise InvalidRequest("Messages must be texts in JSON.")
             document = channel_messages.read(data)
             message_id = _id_of(document)
-            account = self._view.recognise(self._client, self._request.headers)
+            account = self._view.recognise_again(self._client, self._request.headers)
             answer = self._do(channel_messages.parse(document), account)
         except LlamaRunnerError as error:
             answer = refusal(error, message_id)
+            if isinstance(error, Unauthorized):
+                await self.tell(answer)
+                self._expel()
+                return
         if answer is not None:
             await self.tell(answer)
 
@@ -239,7 +245,16 @@ class Channel:
         await self._leaving.wait()
         if self._running:
             await asyncio.wait(self._running)
-        self._listening.reschedule(asyncio.get_running_loop().time())
+        self._end(WSCloseCode.GOING_AWAY, STOPPING)
+
+    def _expel(self) -> None:
+        self._end(WSCloseCode.POLICY_VIOLATION, "The API key is no longer valid.")
+
+    def _end(self, code: int, reason: str) -> None:
+        """Listen no longer, and close; the first reason counts."""
+        if self._ending is None:
+            self._ending = code, reason
+            self._listening.reschedule(asyncio.get_running_loop().time())
 
     async def _close(self, code: int, reason: str) -> None:
         try:

@@ -30,7 +30,7 @@ from llamarunner.server.channel_messages import (
     Unsubscribe,
     refusal,
 )
-from llamarunner.server.services import ALL_MODELS, SCOPE, View
+from llamarunner.server.services import ALL_MODELS, CLIENT, SCOPE, VIEW
 
 log = logging.getLogger("llamarunner.server")
 
@@ -41,14 +41,18 @@ Spawn = Callable[[Work], asyncio.Task[None]]
 
 
 class News:
-    """The subscriptions of one connection; `tell` sends a message, `spawn` starts a task that ends with it."""
+    """The subscriptions of one connection, which has `tell` to send a message.
+
+    `spawn` starts a task that ends with it, and `expel` ends it because its key holds no more.
+    """
 
     def __init__(
-        self, view: View, client: str, headers: Headers, tell: Callable[[Message], Awaitable[None]], spawn: Spawn
+        self, request: web.Request, tell: Callable[[Message], Awaitable[None]], spawn: Spawn, expel: Callable[[], None]
     ) -> None:
-        self._view = view
-        self._client = client
-        self._headers = headers
+        self._view = request.app[VIEW]
+        self._client = request[CLIENT]
+        self._headers = request.headers
+        self._expel = expel
         self._tell = tell
         self._spawn = spawn
         self._globs: dict[str, None] = {}
@@ -113,7 +117,7 @@ class News:
                     await self._tell(EventMessage.model_validate({"type": "event", **self._fit(event).payload()}))
 
     def _may_hear(self, event: Event) -> bool:
-        self._view.recognise(self._client, self._headers)
+        self._view.recognise_again(self._client, self._headers)
         if event.name in PRIVATE and not self._manages():
             return False
         if not hasattr(event, "model_id"):
@@ -140,14 +144,14 @@ class News:
         with self._view.services.supervisor.output(entry).follow(tail) as follower:
             while True:
                 news = await follower.news()
-                self._view.recognise(self._client, self._headers)
+                self._view.recognise_again(self._client, self._headers)
                 self._view.check_management(self._client)
+                if not self._view.shows_id(model):
+                    raise ModelNotFound(model, tuple(entry.id for entry in self._view.entries))
                 await self._tell(LogLines(type="log", model=model, lines=news.lines, lost=news.lost))
 
     def _known(self, name: str) -> str:
         return name if name in self._logs else self._view.find(name).id
-                if not self._view.shows_id(model):
-                    raise ModelNotFound(model, tuple(entry.id for entry in self._view.entries))
 
     async def _until_refused(self, telling: Work) -> None:
         """Tell news until the right to them is gone, which is told too."""
@@ -157,5 +161,7 @@ class News:
             raise
         except LlamaRunnerError as error:
             await self._tell(refusal(error, None))
+            if isinstance(error, Unauthorized):
+                self._expel()
         except Exception:
             log.exception("news for a websocket: unexpected error")

@@ -81,15 +81,20 @@ async def test_the_fetch_is_part_of_the_exchange_that_the_end_of_the_server_wait
     tmp_path: Path, target: Target, stream: bool
 ) -> None:
     target.behaviour = nothing
-    async with open_house(tmp_path, outbound=FETCH) as house:
-        asked = asyncio.ensure_future(house.chat(messages=showing(target.url), stream=stream))
+    async with open_house(tmp_path, outbound=FETCH) as house, asyncio.TaskGroup() as group:
+
+        async def ask() -> tuple[int, str]:
+            async with house.chat(messages=showing(target.url), stream=stream) as response:
+                return response.status, await response.text()
+
+        asked = group.create_task(ask())
         await house.until(lambda: bool(target.letters))
         house.services.drain.begin()
         assert not await house.services.drain.idle(0.05), "nothing is under way"
         house.services.drain.expire()
-        async with await asked as response:
-            assert response.status == 503
-            assert "shutting down" in await response.text()
+        status, text = await asked
+        assert status == 503
+        assert "shutting down" in text
 
 
 @pytest.mark.parametrize(

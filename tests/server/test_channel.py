@@ -117,11 +117,11 @@ async def test_a_good_upgrade_is_answered_with_101(tmp_path: Path) -> None:
         (upgrade("GET //v1/ws HTTP/1.1"), 400),
         (upgrade("GET /v1/ws/ HTTP/1.1"), 400),
         (upgrade(Upgrade="tcp"), 400),
-        (upgrade(Upgrade=None, Connection="close"), 400),
-        (upgrade(Connection="close"), 400),
         (upgrade("GET /v1/models HTTP/1.1", Upgrade="foo\r\nUpgrade: websocket"), 400),
         (upgrade("GET /v1/models HTTP/1.1", Upgrade="foo, websocket"), 400),
         (upgrade(Upgrade="websocket\r\nUpgrade: foo"), 400),
+        (upgrade(Upgrade=None, Connection="close"), 400),
+        (upgrade(Connection="close"), 400),
         (upgrade(Sec_WebSocket_Version="99"), 400),
         (upgrade(Sec_WebSocket_Key="short"), 400),
         (upgrade(Sec_WebSocket_Key=None), 400),
@@ -165,6 +165,31 @@ async def test_keys_hold_for_the_upgrade_and_for_every_message(tmp_path: Path) -
                 view.configure(keys.model_copy(update={"api_keys": ("other",)}))
             await talk.send(asking(id="a", model="tiny"))
             assert (await talk.next())["error"]["code"] == "invalid_api_key"
+            assert await talk.closed() == 1008
+
+
+async def test_a_key_that_is_removed_is_no_guess_of_those_who_had_it(tmp_path: Path) -> None:
+    keys = Door.model_validate({"api_keys": ["old"], "rate_limits": NO_LIMITS.model_dump()})
+    bearer = {"Authorization": "Bearer old"}
+    async with open_house(tmp_path, door=keys) as house, contextlib.AsyncExitStack() as stack:
+        talks = [await stack.enter_async_context(connected(house, headers=bearer)) for _ in range(12)]
+        for number, talk in enumerate(talks):
+            if number % 3:
+                wanted = {"events": ["model.*"]} if number % 3 == 1 else {"logs": ["chat"]}
+                await talk.send({"type": "subscribe", **wanted})
+                assert (await talk.next())["type"] == "subscribed"
+        for view in house.services.views:
+            view.configure(keys.model_copy(update={"api_keys": ("new",)}))
+        headers = {"Authorization": "Bearer new"}
+        async with house.post("/v1/models/chat/start?wait=true", {}, headers=headers) as response:
+            assert response.status == 200  # which is an event, and prints lines
+        for number, talk in enumerate(talks):
+            if not number % 3:
+                await talk.send(asking(id="a"))
+            assert (await talk.next("error"))["error"]["code"] == "invalid_api_key"
+            assert await talk.closed() == 1008
+        async with house.client.get(house.url + "/v1/models", headers=headers) as response:
+            assert response.status == 200
 
 
 async def test_the_log_has_a_line_for_the_socket_and_one_for_each_chat(
@@ -179,6 +204,7 @@ async def test_the_log_has_a_line_for_the_socket_and_one_for_each_chat(
         await house.until(lambda: "GET /v1/ws " in caplog.text)
     assert f"{request_id} 127.0.0.1 CHAT /v1/ws 200 " in caplog.text
     assert "CHAT /v1/ws 404 " in caplog.text
+    assert "GET /v1/ws 101 " in caplog.text
 
 
 # ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,7 +230,6 @@ async def test_chats_are_streams_and_an_open_socket_is_none(tmp_path: Path) -> N
         await talk.next("chat_delta")
         await talk.send(asking(id="b"))
         assert "streams" in (await talk.next("error"))["error"]["message"]
-    assert "GET /v1/ws 101 " in caplog.text
         async with house.chat() as response:
             assert response.status == 200
         await talk.send({"type": "cancel", "id": "a"})
@@ -304,32 +329,6 @@ async def test_f32_a_message_that_is_too_large_closes_the_socket(tmp_path: Path,
         assert int.from_bytes(closing[2:4], "big") == 1009
 
 
-async def test_a_message_as_large_as_allowed_passes(tmp_path: Path) -> None:
-    async with open_house(tmp_path) as house, connected(house) as talk:
-        await talk.send(asking(id="a", message="x" * (channel.MAX_MESSAGE - 200)))
-        assert (await talk.until_end("a"))[-1]["type"] == "chat_end"
-
-
-async def test_f32_a_compressed_message_is_never_inflated(tmp_path: Path) -> None:
-    bomb = zlib.compressobj(wbits=-15)
-    packed = bomb.compress(bytes(2**24)) + bomb.flush(zlib.Z_SYNC_FLUSH)
-    async with open_house(tmp_path, models={}) as house:
-        reader, writer = await asyncio.open_connection(*house.address)
-        writer.write(upgrade(Sec_WebSocket_Extensions="permessage-deflate").encode())
-        assert b"permessage" not in await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"\xc1\xfe" + len(packed).to_bytes(2, "big") + bytes(4) + packed)
-        async with asyncio.timeout(5):
-            closing = await reader.readexactly(4)
-        writer.close()
-        assert (closing[0], int.from_bytes(closing[2:4], "big")) == (0x88, 1002)
-
-
-async def test_f32_a_client_that_never_reads_stops_the_model_and_is_dropped(tmp_path: Path) -> None:
-    """It takes the handshake and then nothing; what it does not read stays in the model, not in our memory."""
-    async with open_house(tmp_path, server={"write_stall_seconds": 0.5}) as house:
-        reader, writer = await asyncio.open_connection(*house.address, limit=1024)
-        writer.write(upgrade().encode())
-        await reader.readuntil(b"\r\n\r\n")
 def frames(*parts: tuple[int, bytes]) -> bytes:
     """Frames of a client, each a first byte and a short payload."""
     return b"".join(bytes((first, 0x80 | len(payload))) + bytes(4) + payload for first, payload in parts)
@@ -381,6 +380,32 @@ async def test_a_long_message_counts_as_several(tmp_path: Path, monkeypatch: pyt
         assert asyncio.get_running_loop().time() >= began + (2 * 40 + 4 - channel.BURST) / channel.MESSAGES_PER_SECOND
 
 
+async def test_a_message_as_large_as_allowed_passes(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house, connected(house) as talk:
+        await talk.send(asking(id="a", message="x" * (channel.MAX_MESSAGE - 200)))
+        assert (await talk.until_end("a"))[-1]["type"] == "chat_end"
+
+
+async def test_f32_a_compressed_message_is_never_inflated(tmp_path: Path) -> None:
+    bomb = zlib.compressobj(wbits=-15)
+    packed = bomb.compress(bytes(2**24)) + bomb.flush(zlib.Z_SYNC_FLUSH)
+    async with open_house(tmp_path, models={}) as house:
+        reader, writer = await asyncio.open_connection(*house.address)
+        writer.write(upgrade(Sec_WebSocket_Extensions="permessage-deflate").encode())
+        assert b"permessage" not in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\xc1\xfe" + len(packed).to_bytes(2, "big") + bytes(4) + packed)
+        async with asyncio.timeout(5):
+            closing = await reader.readexactly(4)
+        writer.close()
+        assert (closing[0], int.from_bytes(closing[2:4], "big")) == (0x88, 1002)
+
+
+async def test_f32_a_client_that_never_reads_stops_the_model_and_is_dropped(tmp_path: Path) -> None:
+    """It takes the handshake and then nothing; what it does not read stays in the model, not in our memory."""
+    async with open_house(tmp_path, server={"write_stall_seconds": 0.5}) as house:
+        reader, writer = await asyncio.open_connection(*house.address, limit=1024)
+        writer.write(upgrade().encode())
+        await reader.readuntil(b"\r\n\r\n")
         text = json.dumps(asking(id="a", fake={"tokens": 1_000_000})).encode()
         writer.write(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
