@@ -24,7 +24,7 @@
 * `metrics`    what is counted; `children` has the series of the models' processes.
 * `query`      switches and numbers behind the question mark.
 * `channel`    the websocket; `channel_chat` is one chat, `channel_news` what it subscribes to, `channel_messages` their
-               types and schema.
+               types and schema; `frames` bounds how those come.
 * `…_api`      the handlers, one file for each language.
 * `openapi`    what they do, described for programs.
 

@@ -1,8 +1,9 @@
 """The websocket /v1/ws: chats, several at once, and news of the house. Its messages are in `channel_messages`.
 
-What holds it within bounds: a message has at most `MAX_MESSAGE` bytes, and there are at most so many a second; nothing
-is compressed. What is sent is written at once and waited for; a client that takes nothing of it for
-`write_stall_seconds` is dropped, and one that does not answer to a ping too.
+What holds it within bounds: a message has at most `MAX_MESSAGE` bytes, and there are at most so many a second, of which
+a long one counts as several; `frames` are counted too, and nothing is compressed. A chat is admitted or refused before
+the next message is read, and is kept as the bytes that its model is asked. What is sent is written at once and waited
+for; a client that takes nothing of it for `write_stall_seconds` is dropped, and one that does not answer to a ping too.
 
 The upgrade is one request for the limits, and over with the handshake; how many connections a client may keep open is
 as many as it may have requests at the same time, counted apart. Each chat then is a request of its own, and a stream.
