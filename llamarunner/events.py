@@ -125,6 +125,9 @@ class TranscriptionFailed(Event):
     cause: str
 
 
+NAMES = frozenset(kind.name for kind in Event.__subclasses__())  # what can be subscribed to; other rooms' own are not
+
+
 class Subscription:
     """A bounded mailbox; iterate it to receive events in order. `only` are the names it takes in, None is all."""
 

@@ -223,6 +223,11 @@ class Bucket:
         self._left -= 1
         return True
 
+    def charge(self, cost: float) -> float:
+        """Count more for the message that was just taken; seconds until the next one can be."""
+        self._left -= cost
+        return max(0.0, (2 - self._left) / self._rate)
+
 
 def network_of(client: str) -> str:
     """The network with which an address shares a budget when there is no room; what is no address stays alone."""

@@ -471,3 +471,14 @@ def test_a_burst_passes_and_then_whoever_keeps_to_the_rate_is_never_refused(rate
     for _ in range(50):
         now += -(-SECOND // rate) + more
         assert bucket.take(now)
+
+
+def test_a_bucket_tells_when_what_was_charged_is_paid_off() -> None:
+    bucket = Bucket(20, 40, START)
+    assert bucket.take(START)
+    assert bucket.charge(10) == 0
+    assert bucket.take(START)
+    seconds = bucket.charge(60)
+    assert 1.5 < seconds < 2
+    assert not bucket.take(START + int((seconds - 0.1) * SECOND))
+    assert bucket.take(START + int(seconds * SECOND))

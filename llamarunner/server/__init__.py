@@ -11,8 +11,10 @@
 * `upload`     forms with a file, which goes to disk as it comes; `spool` is where it lies.
 * `audio_form` the fields of such a form.
 * `resolve`    which model a request means.
+* `calls`      what is asked of it, from a client's document.
 * `relay`      the only copier: bytes from a model to a client.
-* `upstream`   its far side: one request to a model's process, and what can go wrong there.
+* `upstream`   its far side: one request to a model's process, and what can go wrong there. It makes
+               every call safe for the process.
 * `client`     the HTTP client under it, which is on the way of every token; `http1` reads the responses, pure.
 * `watch`      its clock: one timer for each exchange, which ends what has fallen silent.
 * `drain`      the exchanges under way and the guests, and their end when the server stops.
@@ -22,11 +24,11 @@
 * `metrics`    what is counted; `children` has the series of the models' processes.
 * `query`      switches and numbers behind the question mark.
 * `channel`    the websocket; `channel_chat` is one chat, `channel_news` what it subscribes to, `channel_messages` their
-               types and schema.
+               types and schema; `frames` bounds how those come.
 * `…_api`      the handlers, one file for each language.
 * `openapi`    what they do, described for programs.
 
-The way of a request: listener → guards → an api's handler → `body.read` → `resolve` → `relay.forward` → lease →
+The way of a request: listener → guards → an api's handler → `body.read` → `call_of` → `relay.forward` → lease →
 model. A failure is raised as one of our errors, wherever it happens, and said by the guards in the caller's language;
 once an answer has begun, the relay says it as the last event of the stream. A client's hang-up is a cancellation that
 runs down the same line, and closes the connection to the model.

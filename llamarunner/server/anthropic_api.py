@@ -7,6 +7,6 @@ from llamarunner.fleet.launch import Task
 from llamarunner.server.openai_api import Ask
 
 PATHS: dict[str, Ask] = {
-    "/v1/messages": Ask(Task.GENERATE, streams=True, talks=True, dialect=ANTHROPIC),
-    "/v1/messages/count_tokens": Ask(Task.GENERATE, talks=True, dialect=ANTHROPIC),
+    "/v1/messages": Ask(Task.GENERATE, streams=True, dialect=ANTHROPIC),
+    "/v1/messages/count_tokens": Ask(Task.GENERATE, dialect=ANTHROPIC),
 }

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.dialects import strict_json, transcription
+from llamarunner.dialects import transcription
 from llamarunner.dialects.transcription import TRANSCRIPTION, Lines, Transcript, Wanted
 from llamarunner.errors import BackendFailed, InvalidRequest, LlamaRunnerError
 from llamarunner.events import TranscriptionCompleted, TranscriptionFailed, TranscriptionProgress
@@ -27,7 +27,7 @@ from llamarunner.server.audio_form import AudioRequest, TranscriptionRequest, pa
 from llamarunner.server.record import RECORD
 from llamarunner.server.resolve import resolve_speech
 from llamarunner.server.services import ACCOUNT, REQUEST_ID, TICKET, VIEW, Services
-from llamarunner.server.upstream import Answer, Call, ask
+from llamarunner.server.upstream import Answer, Body, Call, ask
 from llamarunner.server.watch import Patience, Phase, Watch
 
 PATH = "/transcribe"  # of the worker
@@ -161,7 +161,7 @@ def _job(request: web.Request, asked: AudioRequest, task: str, path: str) -> Job
         "most_seconds": audio.max_duration_hours * HOUR,
         "client": request[ACCOUNT].client,
     }
-    call = Call(entry, Task.TRANSCRIBE, PATH, strict_json.dumps(document))
+    call = Call(entry, Task.TRANSCRIBE, PATH, Body(document))
     return Job(view.services, request[REQUEST_ID], entry, asked, wanted, call, Transcript(task))
 
 
@@ -171,7 +171,7 @@ async def _whole(request: web.Request, job: Job) -> web.StreamResponse:
     with services.drain.counting(watch):
         with job.reported():
             async with watch, AsyncExitStack() as stack:
-                answer = await ask(stack, services.supervisor, services.client, job.call, watch)
+                answer = await ask(stack, services, job.call, watch)
                 request[RECORD].leased(answer.lease)
                 while data := await answer.some():
                     watch.phase(Phase.NEXT_BYTE)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llamarunner.dialects.languages import code_of
 from llamarunner.errors import InvalidRequest
+from llamarunner.server.body import MOST_ITEMS
 
 LISTS = frozenset({"timestamp_granularities", "include"})
 _PART = re.compile(r"(?P<name>\w+)\[(?P<key>\w*)\]")
@@ -102,6 +103,8 @@ def _document(fields: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
         name, key = (match["name"], match["key"]) if match else (spelled, "")
         if name in LISTS:
             document[name] = document.get(name, []) + _items(value)
+            if len(document[name]) > MOST_ITEMS:
+                raise InvalidRequest(f"'{name}' has more than {MOST_ITEMS} items.", param=name)
         elif key:
             inner = document.setdefault(name, {})
             if not isinstance(inner, dict) or key in inner:

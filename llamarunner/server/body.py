@@ -8,6 +8,7 @@ must arrive at a thousand bytes a second once a third of that pause has passed. 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -23,6 +24,7 @@ B = TypeVar("B", bound=BaseModel)
 MB = 1_000_000
 BYTES_PER_SECOND = 1000
 MAX_SHOWN_PARAM = 100
+MOST_ITEMS = 256  # in each list, object and body that pydantic judges: it makes an object of every fault
 MAX_FRAMING = 16_384  # bytes that frame chunks, beyond sixteen for each byte of the body
 
 
@@ -42,6 +44,7 @@ async def read_object(request: web.Request, settings: ServerSettings) -> tuple[b
 
 def validated(kind: type[B], raw: bytes) -> B:
     """Read a body as a model. Raises InvalidRequest that names the first field at fault."""
+    check_bounds(strict_json.loads_object(raw))
     try:
         return kind.model_validate_json(raw, strict=True)
     except ValidationError as error:
@@ -54,6 +57,16 @@ def validated(kind: type[B], raw: bytes) -> B:
         raise InvalidRequest(f"'{param}' is missing.", param=param)
     message = fault["msg"]
     raise InvalidRequest(f"'{param}' is wrong: {message[:1].lower()}{message[1:]}.", param=param)
+
+
+def check_bounds(document: Mapping[str, object]) -> None:
+    """Refuse what has so many values that to judge them all would take long. Raises InvalidRequest."""
+    if len(document) > MOST_ITEMS:
+        raise InvalidRequest(f"The request body has more than {MOST_ITEMS} fields.")
+    for name, value in document.items():
+        if isinstance(value, list | dict) and len(value) > MOST_ITEMS:
+            param = name[:MAX_SHOWN_PARAM]
+            raise InvalidRequest(f"'{param}' has more than {MOST_ITEMS} items.", param=param)
 
 
 async def read(request: web.Request, settings: ServerSettings) -> bytes:

@@ -1,8 +1,9 @@
 """The websocket /v1/ws: chats, several at once, and news of the house. Its messages are in `channel_messages`.
 
-What holds it within bounds: a message has at most `MAX_MESSAGE` bytes, and there are at most so many a second; nothing
-is compressed. What is sent is written at once and waited for; a client that takes nothing of it for
-`write_stall_seconds` is dropped, and one that does not answer to a ping too.
+What holds it within bounds: a message has at most `MAX_MESSAGE` bytes, and there are at most so many a second, of which
+a long one counts as several; `frames` are counted too, and nothing is compressed. A chat is admitted or refused before
+the next message is read, and is kept as the bytes that its model is asked. What is sent is written at once and waited
+for; a client that takes nothing of it for `write_stall_seconds` is dropped, and one that does not answer to a ping too.
 
 The upgrade is one request for the limits, and over with the handshake; how many connections a client may keep open is
 as many as it may have requests at the same time, counted apart. Each chat then is a request of its own, and a stream.
@@ -20,7 +21,7 @@ from typing import Any, assert_never
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from llamarunner.config import NO_LIMITS
-from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown
+from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown, Unauthorized
 from llamarunner.limits import Account, Bucket, Ticket
 from llamarunner.server import channel_messages
 from llamarunner.server.channel_chat import Chat
@@ -38,12 +39,15 @@ from llamarunner.server.channel_messages import (
 from llamarunner.server.channel_news import News, Work
 from llamarunner.server.connection import drop
 from llamarunner.server.drain import STOPPING
+from llamarunner.server.record import RECORD
 from llamarunner.server.services import ACCOUNT, CLIENT, TICKET, VIEW, View
 
 MAX_MESSAGE = 2**20  # bytes; whole conversations fit, with small pictures
 MESSAGES_PER_SECOND = 20
 BURST = 40
+BYTES_LIKE_A_MESSAGE = 16_384  # a longer one counts as several
 MOST_CHATS = 100  # of one connection, for clients without limits
+MOST_BYTES = 16 * MAX_MESSAGE  # that its chats ask, all together
 PING_SECONDS = 20.0
 CLOSE_SECONDS = 1.0  # for the client's part of a closing handshake
 OVER = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
@@ -69,6 +73,7 @@ async def channel(request: web.Request) -> web.StreamResponse:
             await socket.prepare(request)
         except web.HTTPBadRequest as error:
             raise InvalidRequest(f"The websocket cannot be opened: {error.text}") from None
+        request[RECORD].status = socket.status  # however it ends
         request[TICKET].release()
         opened = Channel(request, socket)
         with view.services.drain.hosting(opened.leave):
@@ -101,9 +106,10 @@ class Channel:
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
         self._leaving = asyncio.Event()
+        self._ending: tuple[int, str] | None = None  # the code and the reason
         self._listening = asyncio.timeout(None)
         self._group = asyncio.TaskGroup()
-        self._news = News(self._view, self._client, request.headers, self.tell, self._spawn)
+        self._news = News(request, self.tell, self._spawn, self._expel)
 
     def leave(self) -> None:
         """Close it, as soon as its chats are over."""
@@ -117,8 +123,9 @@ class Channel:
                 async with self._listening:
                     await self._listen()
             except TimeoutError:
-                if self._listening.expired():
-                    await self._close(WSCloseCode.GOING_AWAY, STOPPING)
+                if self._listening.expired() and self._ending:
+                    await self._close(*self._ending)
+            self._ending = self._ending or (WSCloseCode.OK, "")
             for task in tuple(self._tasks):
                 task.cancel()
         if self._socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
@@ -146,6 +153,8 @@ class Channel:
                 await self._heed(frame.type, frame.data)
             except ConnectionError:
                 return
+            if cost := len(frame.data) // BYTES_LIKE_A_MESSAGE:
+                await asyncio.sleep(self._bucket.charge(cost))
 
     async def _heed(self, kind: WSMsgType, data: Any) -> None:
         """Do what a message asks, or say what is wrong with it."""
@@ -160,10 +169,14 @@ class Channel:
                 raise InvalidRequest("Messages must be texts in JSON.")
             document = channel_messages.read(data)
             message_id = _id_of(document)
-            account = self._view.recognise(self._client, self._request.headers)
+            account = self._view.recognise_again(self._client, self._request.headers)
             answer = self._do(channel_messages.parse(document), account)
         except LlamaRunnerError as error:
             answer = refusal(error, message_id)
+            if isinstance(error, Unauthorized):
+                await self.tell(answer)
+                self._expel()
+                return
         if answer is not None:
             await self.tell(answer)
 
@@ -190,17 +203,25 @@ class Channel:
             raise ShuttingDown(STOPPING, retry_after=5)
         if len(self._running) >= MOST_CHATS:
             raise RateLimited(f"Too many chats at the same time; the limit is {MOST_CHATS}.", retry_after=1)
+        if sum(chat.size for chat in self._chats.values()) > MOST_BYTES - MAX_MESSAGE:
+            raise RateLimited("The chats of this connection hold too many bytes; wait until one ends.", retry_after=1)
         if message.id in self._chats:
             raise InvalidRequest(f"A chat with the id '{message.id}' is running.", param="id")
         chat = Chat(self._view, message.id or self._free_id(), self.say, self._drop)
+        try:
+            chat.begin(message, account, self._client)
+        except RateLimited as error:
+            self._view.services.metrics.refused(self._view.name, error.limit)
+            raise
         self._chats[chat.id] = chat
-        task = self._spawn(partial(self._run, chat, message, account))
+        task = self._spawn(partial(self._run, chat))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(chat.release)
 
-    async def _run(self, chat: Chat, message: ChatMessage, account: Account) -> None:
+    async def _run(self, chat: Chat) -> None:
         try:
-            last = await chat.run(message, account, self._client)
+            last = await chat.run()
         finally:
             del self._chats[chat.id]  # the client may use the id again as soon as it has the last message
         if last is not None:
@@ -225,7 +246,16 @@ class Channel:
         await self._leaving.wait()
         if self._running:
             await asyncio.wait(self._running)
-        self._listening.reschedule(asyncio.get_running_loop().time())
+        self._end(WSCloseCode.GOING_AWAY, STOPPING)
+
+    def _expel(self) -> None:
+        self._end(WSCloseCode.POLICY_VIOLATION, "The API key is no longer valid.")
+
+    def _end(self, code: int, reason: str) -> None:
+        """Listen no longer, and close; the first reason counts."""
+        if self._ending is None:
+            self._ending = code, reason
+            self._listening.reschedule(asyncio.get_running_loop().time())
 
     async def _close(self, code: int, reason: str) -> None:
         try:

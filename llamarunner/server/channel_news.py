@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from fnmatch import fnmatchcase
 from functools import partial
 
-from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError
-from llamarunner.events import Event, RequestFinished, TranscriptionCompleted
-from llamarunner.server.admission import Headers
+from aiohttp import web
+
+from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError, ModelNotFound, Unauthorized
+from llamarunner.events import NAMES, Event, RequestFinished, TranscriptionCompleted
 from llamarunner.server.channel_messages import (
     MOST_GLOBS,
     MOST_LOGS,
@@ -29,11 +30,10 @@ from llamarunner.server.channel_messages import (
     Unsubscribe,
     refusal,
 )
-from llamarunner.server.services import ALL_MODELS, SCOPE, View
+from llamarunner.server.services import ALL_MODELS, CLIENT, SCOPE, VIEW
 
 log = logging.getLogger("llamarunner.server")
 
-NAMES = frozenset(kind.name for kind in Event.__subclasses__())
 PRIVATE = frozenset({RequestFinished.name})  # they tell who the other clients are, so they are for the owner
 
 Work = Callable[[], Coroutine[None, None, None]]
@@ -41,14 +41,18 @@ Spawn = Callable[[Work], asyncio.Task[None]]
 
 
 class News:
-    """The subscriptions of one connection; `tell` sends a message, `spawn` starts a task that ends with it."""
+    """The subscriptions of one connection, which has `tell` to send a message.
+
+    `spawn` starts a task that ends with it, and `expel` ends it because its key holds no more.
+    """
 
     def __init__(
-        self, view: View, client: str, headers: Headers, tell: Callable[[Message], Awaitable[None]], spawn: Spawn
+        self, request: web.Request, tell: Callable[[Message], Awaitable[None]], spawn: Spawn, expel: Callable[[], None]
     ) -> None:
-        self._view = view
-        self._client = client
-        self._headers = headers
+        self._view = request.app[VIEW]
+        self._client = request[CLIENT]
+        self._headers = request.headers
+        self._expel = expel
         self._tell = tell
         self._spawn = spawn
         self._globs: dict[str, None] = {}
@@ -103,7 +107,7 @@ class News:
             raise Forbidden("These events are only told where models may be managed.", param=param)
 
     async def _tell_events(self) -> None:
-        with self._view.services.bus.subscribe() as mailbox:
+        with self._view.services.bus.subscribe(NAMES) as mailbox:
             told = 0
             async for event in mailbox:
                 if mailbox.lost > told:
@@ -113,7 +117,7 @@ class News:
                     await self._tell(EventMessage.model_validate({"type": "event", **self._fit(event).payload()}))
 
     def _may_hear(self, event: Event) -> bool:
-        self._view.recognise(self._client, self._headers)
+        self._view.recognise_again(self._client, self._headers)
         if event.name in PRIVATE and not self._manages():
             return False
         if not hasattr(event, "model_id"):
@@ -140,8 +144,10 @@ class News:
         with self._view.services.supervisor.output(entry).follow(tail) as follower:
             while True:
                 news = await follower.news()
-                self._view.recognise(self._client, self._headers)
+                self._view.recognise_again(self._client, self._headers)
                 self._view.check_management(self._client)
+                if not self._view.shows_id(model):
+                    raise ModelNotFound(model, tuple(entry.id for entry in self._view.entries))
                 await self._tell(LogLines(type="log", model=model, lines=news.lines, lost=news.lost))
 
     def _known(self, name: str) -> str:
@@ -155,5 +161,7 @@ class News:
             raise
         except LlamaRunnerError as error:
             await self._tell(refusal(error, None))
+            if isinstance(error, Unauthorized):
+                self._expel()
         except Exception:
             log.exception("news for a websocket: unexpected error")

@@ -7,12 +7,14 @@ import logging
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
-from aiohttp import http_parser, web
+from aiohttp import WSCloseCode, http_parser, web
 
 from llamarunner.errors import ServerError
 from llamarunner.server import guards
+from llamarunner.server.frames import Guarded
 from llamarunner.server.services import VIEW, View
 
 BACKLOG = 1024
@@ -76,6 +78,17 @@ class Connection(web.RequestHandler):
         if self._counted:
             self._received += len(data)
             super().data_received(data)
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Take what comes for a websocket from now on."""
+        super().set_parser(cast(Any, Guarded(parser, self._close_channel)), data_received_cb)
+
+    def _close_channel(self, reason: str) -> None:
+        """Close a websocket whose client does not keep to the rules (RFC 6455, section 7.4.1)."""
+        if self.transport is not None:
+            payload = WSCloseCode.POLICY_VIOLATION.to_bytes(2, "big") + reason.encode()
+            self.transport.write(bytes((0x88, len(payload))) + payload)
+            self.transport.close()
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
         """Take note that a request is over; aiohttp calls this at the end of each."""

@@ -100,6 +100,9 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     view, headers = request.app[VIEW], response.headers
     headers["X-Request-ID"] = request[REQUEST_ID]
     headers["Server"] = "LlamaRunner"
+    if "Upgrade" in request.headers and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
+        response.force_close()  # what follows was kept for another protocol, and is never read
+        headers["Connection"] = "close"
     standing = view.limiter.standing(request[ACCOUNT], time.monotonic_ns())
     if standing is not None:
         headers.update(standing.headers())
@@ -121,7 +124,7 @@ def check_hygiene(request: web.Request) -> None:
     coding = headers.getall("Transfer-Encoding", None)
     if coding and (len(coding) > 1 or coding[0].lower() != "chunked" or request.version is not HttpVersion11):
         raise InvalidRequest("The only Transfer-Encoding understood is chunked, in HTTP/1.1.")
-    if headers.get("Upgrade", "").lower() in ("websocket", "tcp") and not _opens_channel(request):
+    if _upgrades(request) & {"websocket", "tcp"} and not _opens_channel(request):
         raise InvalidRequest("This path cannot be upgraded to another protocol.")
     for value in headers.values():
         if not value.isascii():
@@ -178,11 +181,17 @@ def _translated(raised: web.HTTPException) -> LlamaRunnerError:
     return kind(raised.reason)
 
 
+def _upgrades(request: web.Request) -> set[str]:
+    """To which protocols a client would change."""
+    return {name.strip().lower() for line in request.headers.getall("Upgrade", ()) for name in line.split(",")}
+
+
 def _opens_channel(request: web.Request) -> bool:
     """Tell whether a request may become a websocket: a GET without a body, which could hide another request."""
     headers = request.headers
     return (
         (request.method, request.path, request.version) == ("GET", CHANNEL_PATH, HttpVersion11)
+        and headers.getall("Upgrade") == [headers["Upgrade"]]
         and headers["Upgrade"].lower() == "websocket"
         and "Transfer-Encoding" not in headers
         and headers.get("Content-Length", "0") == "0"

@@ -249,6 +249,7 @@ async def _overrides(request: web.Request, view: View) -> ModelSettings | None:
         raise InvalidRequest(f"'{name}' can be set in the settings file only.", param=name)
     if not document:
         return None
+    body.check_bounds(document)
     try:
         return Overrides.model_validate_json(strict_json.dumps(_integral(document)), strict=True)
     except ValidationError as error:

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from llamarunner.catalog import ModelEntry
-from llamarunner.dialects import anthropic, chat, constraints, openai, strict_json
+from llamarunner.dialects import anthropic, openai, strict_json
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
 from llamarunner.fleet.launch import Task
-from llamarunner.server import body, models_api, relay, remote_images
-from llamarunner.server.record import RECORD, log_prompt
-from llamarunner.server.resolve import resolve
-from llamarunner.server.services import CLIENT, VIEW
-from llamarunner.server.upstream import Call
+from llamarunner.server import body, models_api, relay
+from llamarunner.server.calls import call_of
+from llamarunner.server.record import RECORD
+from llamarunner.server.services import VIEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +23,12 @@ class Ask:
 
     task: Task | None
     streams: bool = False
-    talks: bool = False  # its body has messages
     dialect: Dialect = openai.OPENAI
     upstream: str | None = None  # where the model's process has it, if elsewhere
 
 
 PATHS: dict[str, Ask] = {
-    "/v1/chat/completions": Ask(Task.GENERATE, streams=True, talks=True),
+    "/v1/chat/completions": Ask(Task.GENERATE, streams=True),
     "/v1/completions": Ask(Task.GENERATE, streams=True),
     "/v1/responses": Ask(Task.GENERATE, streams=True, dialect=openai.RESPONSES),
     "/v1/responses/input_tokens": Ask(Task.GENERATE),
@@ -40,7 +37,7 @@ PATHS: dict[str, Ask] = {
     "/v1/reranking": Ask(Task.RERANK, upstream="/v1/rerank"),
     "/rerank": Ask(Task.RERANK, upstream="/v1/rerank"),
     "/infill": Ask(Task.GENERATE, streams=True),
-    "/apply-template": Ask(Task.GENERATE, talks=True),
+    "/apply-template": Ask(Task.GENERATE),
     "/tokenize": Ask(None),
     "/detokenize": Ask(None),
 }
@@ -53,20 +50,10 @@ def asking(path: str, ask: Ask) -> Handler:
     async def ask_model(request: web.Request) -> web.StreamResponse:
         view, record = request.app[VIEW], request[RECORD]
         record.dialect = ask.dialect.name
-        settings = view.services.settings
-        raw, document = await body.read_object(request, settings.server)
-        stream = ask.streams and _wants_stream(document)
-        entry, task = resolve(view, document, ask.task)
-        record.model_id = entry.id
-        if settings.logging.prompts:
-            log_prompt(record, document)
-        if ask.talks:
-            chat.check_messages(document)
-        constraints.check_constraints(document)
-        loopback = view.is_local(request[CLIENT])
-        if await remote_images.inline(document, view.services.outbound, loopback=loopback):
-            raw = strict_json.dumps(document)
-        call = Call(entry, task, upstream_path, _named(raw, document, entry))
+        asked = await body.read_object(request, view.services.settings.server)
+        stream = ask.streams and _wants_stream(asked[1])
+        call = call_of(view, record, upstream_path, ask.task, asked)
+        del asked  # many times as large as the bytes, and the answer may take long
         return await relay.forward(request, call, ask.dialect, stream)
 
     return ask_model
@@ -96,13 +83,6 @@ def _wants_stream(document: dict[str, object]) -> bool:
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("'stream' must be true or false.", param="stream")
     return bool(stream)
-
-
-def _named(raw: bytes, document: dict[str, object], entry: ModelEntry) -> bytes:
-    """Give the model its catalog name, which its answers repeat; a body that has it already passes as it came."""
-    if document.get("model") == entry.id:
-        return raw
-    return strict_json.dumps({**document, "model": entry.id})
 
 
 def _json(value: object) -> web.Response:

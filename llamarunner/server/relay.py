@@ -42,7 +42,7 @@ async def _buffered(request: web.Request, call: Call, services: Services) -> web
     watch = Watch(Patience.of(services.settings.server, pulse=False))
     with services.drain.counting(watch):
         async with watch, AsyncExitStack() as stack:
-            answer = await ask(stack, services.supervisor, services.client, call, watch)
+            answer = await ask(stack, services, call, watch)
             request[RECORD].leased(answer.lease)
             body = await answer.whole()
             request[RECORD].used(usage.of_answer(body))
@@ -105,7 +105,7 @@ class Stream:
         watch = Watch(Patience.of(services.settings.server, pulse=True), self._pulse)
         with services.drain.counting(watch):
             async with watch, AsyncExitStack() as stack:
-                answer = await ask(stack, services.supervisor, services.client, self._call, watch)
+                answer = await ask(stack, services, self._call, watch)
                 self._record.leased(answer.lease)
                 await self._pump(answer, watch)
 

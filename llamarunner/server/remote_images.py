@@ -16,14 +16,14 @@ SECONDS = 10.0
 _IMAGE_TYPE = re.compile(r"image/[a-z0-9.+-]+")
 
 
-async def inline(document: Mapping[str, object], outbound: Outbound, *, loopback: bool) -> bool:
-    """Put remote images into the document itself; tell whether there were any.
+async def inline(document: Mapping[str, object], outbound: Outbound, *, loopback: bool) -> None:
+    """Put remote images into the document itself.
 
     `loopback` is whether they may come from this machine. Raises InvalidRequest that names the field.
     """
     images = remote_images(document)
     if not images:
-        return False
+        return
     if not outbound.settings.fetch_images:
         raise _wrong(
             images[0],
@@ -39,7 +39,6 @@ async def inline(document: Mapping[str, object], outbound: Outbound, *, loopback
         if isinstance(result, InvalidRequest):
             raise result
         image.inline(*result)
-    return True
 
 
 async def _fetch(image: RemoteImage, outbound: Outbound, loopback: bool) -> tuple[str, bytes] | InvalidRequest:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.dialects import llama_cpp
+from llamarunner.dialects import constraints, images, llama_cpp, strict_json
 from llamarunner.errors import BackendFailed, BackendTimeout, LlamaRunnerError
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import Lease
-from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.outbound import Outbound
+from llamarunner.server import remote_images
 from llamarunner.server.client import BrokenOff, CannotConnect, Client, Exchange
+from llamarunner.server.services import Services
 from llamarunner.server.watch import Phase, Watch
 
 MAX_ERROR_BODY = 2**16
@@ -21,6 +25,34 @@ class Unreachable(BackendFailed):
     """No connection could be made, so nothing was sent and the request may be tried again."""
 
 
+class Body:
+    """What a model's process is asked, made safe for it: there is no other way to ask.
+
+    Grammars have a size that llama.cpp survives. Images that are named by URL are fetched by `ask` or refused; the
+    process would follow the URL itself.
+    """
+
+    __slots__ = ("_loopback", "_remote", "data")
+
+    def __init__(self, document: Mapping[str, object], raw: bytes | None = None, *, loopback: bool = False) -> None:
+        """Only bytes are kept of the document; `raw` are its own, if it is as it came.
+
+        `loopback` is whether its images may come from this machine. Raises InvalidRequest that names the field.
+        """
+        constraints.check_constraints(document)
+        self._remote = bool(images.remote_images(document))
+        self._loopback = loopback
+        self.data = strict_json.dumps(document) if raw is None else raw
+
+    async def whole(self, outbound: Outbound) -> bytes:
+        """Fetch what is missing. Raises InvalidRequest that names the field."""
+        if not self._remote:
+            return self.data
+        document = json.loads(self.data)
+        await remote_images.inline(document, outbound, loopback=self._loopback)
+        return strict_json.dumps(document)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What to ask of which model."""
@@ -28,7 +60,7 @@ class Call:
     entry: ModelEntry
     task: Task
     path: str
-    body: bytes
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +90,36 @@ class Answer:
             raise await _post_mortem(self.lease, self.call.entry) from None
 
 
-async def ask(stack: AsyncExitStack, supervisor: Supervisor, client: Client, call: Call, watch: Watch) -> Answer:
-    """Lease the model and send the request; the answer lives as long as the stack.
+async def ask(stack: AsyncExitStack, services: Services, call: Call, watch: Watch) -> Answer:
+    """Fetch the call's images, lease the model and send the request; the answer lives as long as the stack.
 
     A process that cannot be reached at all is left for a fresh lease, once. Raises what the model's refusal means,
     BackendFailed, or what the supervisor raises.
     """
+    watch.phase(Phase.FETCH)
+    body = await call.body.whole(services.outbound)
     try:
-        return await _ask_once(stack, supervisor, client, call, watch)
+        return await _ask_once(stack, services, call, body, watch)
     except Unreachable:
         await stack.aclose()
-        return await _ask_once(stack, supervisor, client, call, watch)
+        return await _ask_once(stack, services, call, body, watch)
 
 
-async def _ask_once(stack: AsyncExitStack, supervisor: Supervisor, client: Client, call: Call, watch: Watch) -> Answer:
+async def _ask_once(stack: AsyncExitStack, services: Services, call: Call, body: bytes, watch: Watch) -> Answer:
     watch.phase(Phase.LEASE)
-    lease = await stack.enter_async_context(supervisor.lease(call.entry, call.task))
+    lease = await stack.enter_async_context(services.supervisor.lease(call.entry, call.task))
     stack.callback(_report_silence, lease, watch)
     watch.phase(Phase.FIRST_BYTE)
-    exchange = await stack.enter_async_context(await _send(client, lease, call))
+    exchange = await stack.enter_async_context(await _send(services.client, lease, call, body))
     if exchange.status != 200:
         said = (await _read_error(exchange)).replace(str(call.entry.path.parent).encode(), b"[path]")
         raise llama_cpp.refusal(exchange.status, said)
     return Answer(lease, exchange, call)
 
 
-async def _send(client: Client, lease: Lease, call: Call) -> Exchange:
+async def _send(client: Client, lease: Lease, call: Call, body: bytes) -> Exchange:
     try:
-        return await client.request("POST", lease.endpoint, call.path, call.body)
+        return await client.request("POST", lease.endpoint, call.path, body)
     except CannotConnect:
         cause = await lease.autopsy()
         if cause is None:

@@ -18,6 +18,7 @@ from llamarunner.errors import BackendTimeout, LlamaRunnerError, RequestTimeout
 class Phase(Enum):
     """What an exchange is waiting for."""
 
+    FETCH = auto()  # images, which has limits of its own
     LEASE = auto()  # the supervisor has its own limits
     FIRST_BYTE = auto()
     NEXT_BYTE = auto()

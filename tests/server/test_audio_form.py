@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -106,3 +107,12 @@ def test_mistakes_name_the_field(fields: Fields, param: str) -> None:
 def test_translations_know_no_language() -> None:
     asked: Any = parse(AudioRequest, [("language", "klingon")])
     assert not hasattr(asked, "language")
+
+
+def test_long_lists_are_refused_before_each_item_is_judged() -> None:
+    items = "[" + ",".join(['"x"'] * 15_000) + "]"
+    began = time.thread_time()
+    with pytest.raises(InvalidRequest) as caught:
+        read(*[("timestamp_granularities[]", items)] * 20)
+    assert caught.value.param == "timestamp_granularities"
+    assert time.thread_time() < began + 0.2

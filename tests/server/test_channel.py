@@ -17,6 +17,8 @@ from talking import LONG, asking, connected
 
 from llamarunner.config import NO_LIMITS, Door
 from llamarunner.server import channel
+from llamarunner.server import frames as frames_module
+from llamarunner.server.frames import MOST_FRAMES
 
 
 def door(**limits: int | None) -> Door:
@@ -115,6 +117,9 @@ async def test_a_good_upgrade_is_answered_with_101(tmp_path: Path) -> None:
         (upgrade("GET //v1/ws HTTP/1.1"), 400),
         (upgrade("GET /v1/ws/ HTTP/1.1"), 400),
         (upgrade(Upgrade="tcp"), 400),
+        (upgrade("GET /v1/models HTTP/1.1", Upgrade="foo\r\nUpgrade: websocket"), 400),
+        (upgrade("GET /v1/models HTTP/1.1", Upgrade="foo, websocket"), 400),
+        (upgrade(Upgrade="websocket\r\nUpgrade: foo"), 400),
         (upgrade(Upgrade=None, Connection="close"), 400),
         (upgrade(Connection="close"), 400),
         (upgrade(Sec_WebSocket_Version="99"), 400),
@@ -160,6 +165,31 @@ async def test_keys_hold_for_the_upgrade_and_for_every_message(tmp_path: Path) -
                 view.configure(keys.model_copy(update={"api_keys": ("other",)}))
             await talk.send(asking(id="a", model="tiny"))
             assert (await talk.next())["error"]["code"] == "invalid_api_key"
+            assert await talk.closed() == 1008
+
+
+async def test_a_key_that_is_removed_is_no_guess_of_those_who_had_it(tmp_path: Path) -> None:
+    keys = Door.model_validate({"api_keys": ["old"], "rate_limits": NO_LIMITS.model_dump()})
+    bearer = {"Authorization": "Bearer old"}
+    async with open_house(tmp_path, door=keys) as house, contextlib.AsyncExitStack() as stack:
+        talks = [await stack.enter_async_context(connected(house, headers=bearer)) for _ in range(12)]
+        for number, talk in enumerate(talks):
+            if number % 3:
+                wanted = {"events": ["model.*"]} if number % 3 == 1 else {"logs": ["chat"]}
+                await talk.send({"type": "subscribe", **wanted})
+                assert (await talk.next())["type"] == "subscribed"
+        for view in house.services.views:
+            view.configure(keys.model_copy(update={"api_keys": ("new",)}))
+        headers = {"Authorization": "Bearer new"}
+        async with house.post("/v1/models/chat/start?wait=true", {}, headers=headers) as response:
+            assert response.status == 200  # which is an event, and prints lines
+        for number, talk in enumerate(talks):
+            if not number % 3:
+                await talk.send(asking(id="a"))
+            assert (await talk.next("error"))["error"]["code"] == "invalid_api_key"
+            assert await talk.closed() == 1008
+        async with house.client.get(house.url + "/v1/models", headers=headers) as response:
+            assert response.status == 200
 
 
 async def test_the_log_has_a_line_for_the_socket_and_one_for_each_chat(
@@ -174,6 +204,7 @@ async def test_the_log_has_a_line_for_the_socket_and_one_for_each_chat(
         await house.until(lambda: "GET /v1/ws " in caplog.text)
     assert f"{request_id} 127.0.0.1 CHAT /v1/ws 200 " in caplog.text
     assert "CHAT /v1/ws 404 " in caplog.text
+    assert "GET /v1/ws 101 " in caplog.text
 
 
 # ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,6 +241,37 @@ async def test_chats_are_streams_and_an_open_socket_is_none(tmp_path: Path) -> N
                 pass
         assert caught.value.status == 429
     assert house.services.views[0].channels._clients.keys() <= {"127.0.0.1"}
+
+
+async def test_refusals_of_chats_hold_up_the_messages_behind_them(tmp_path: Path) -> None:
+    """So a client that does not read them cannot make the server keep more of them."""
+    async with open_house(tmp_path, door=door(requests_per_minute=1)) as house, connected(house) as talk:
+        await talk.send(*(message for _ in range(5) for message in (asking(), {"type": "ping"})))
+        assert [(await talk.next())["type"] for _ in range(10)] == ["error", "pong"] * 5
+
+
+async def test_the_chats_of_one_socket_hold_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "MOST_BYTES", channel.MAX_MESSAGE + 5000)
+    async with open_house(tmp_path) as house, connected(house) as talk:
+        await talk.send(*(asking(id=name, message="x" * 3000, fake=LONG) for name in "abc"))
+        refused = await talk.next("error")
+        assert (refused["id"], refused["error"]["code"]) == ("c", "rate_limit_exceeded")
+        await talk.send({"type": "cancel", "id": "a"})
+        await talk.next("chat_end")
+        await talk.send(asking(id="c"))
+        assert (await talk.until_end("c"))[-1]["type"] == "chat_end"
+
+
+async def test_a_chat_whose_client_leaves_in_the_same_breath_holds_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path, door=door(concurrent_requests=1, streaming_connections=1)) as house:
+        text = json.dumps(asking(id="a", fake=LONG)).encode()
+        message = b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text
+        for _ in range(3):
+            await house.request(upgrade().encode() + message + b"\x88\x80" + bytes(4))
+        await house.until(lambda: house.leases() == 0)
+        assert not house.services.records.active
+        async with house.chat(stream=True) as response:
+            assert response.status == 200
 
 
 async def test_a_seat_is_free_again_when_a_socket_closes(tmp_path: Path) -> None:
@@ -265,6 +327,57 @@ async def test_f32_a_message_that_is_too_large_closes_the_socket(tmp_path: Path,
         writer.close()
         assert closing[0] == 0x88
         assert int.from_bytes(closing[2:4], "big") == 1009
+
+
+def frames(*parts: tuple[int, bytes]) -> bytes:
+    """Frames of a client, each a first byte and a short payload."""
+    return b"".join(bytes((first, 0x80 | len(payload))) + bytes(4) + payload for first, payload in parts)
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+async def test_f32_a_message_of_frames_without_end_closes_the_socket(tmp_path: Path, payload: bytes) -> None:
+    async with open_house(tmp_path, models={}) as house:
+        reader, writer = await asyncio.open_connection(*house.address)
+        writer.write(upgrade().encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frames((0x01, b"{"), *[(0x00, payload)] * MOST_FRAMES))
+        async with asyncio.timeout(5):
+            assert int.from_bytes((await reader.read())[2:4], "big") == 1008
+        writer.close()
+        assert await house.services.drain.idle(3)
+
+
+async def test_f32_a_message_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly its frames come, and whatever comes between them."""
+    monkeypatch.setattr(frames_module, "SECONDS", 0.2)
+    async with open_house(tmp_path, models={}) as house:
+        reader, writer = await asyncio.open_connection(*house.address)
+        writer.write(upgrade().encode() + frames((0x01, b"{"), (0x89, b"")))
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(5):
+            while (first := (await reader.readexactly(2))[0]) == 0x8A:  # the answers to pings
+                await asyncio.sleep(0.02)
+                writer.write(frames((0x89, b""), (0x00, b" ")))
+            assert (first, int.from_bytes(await reader.readexactly(2), "big")) == (0x88, 1008)
+        writer.close()
+
+
+async def test_messages_in_several_frames_pass(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={}) as house, connected(house, "websockets") as talk:
+        for _ in range(3):
+            await talk.socket.send(iter(['{"type":', ' "ping",', ' "id": "a"', "}"]))
+            assert await talk.next() == {"type": "pong", "id": "a"}
+
+
+async def test_a_long_message_counts_as_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is read later; nobody is turned out for it."""
+    monkeypatch.setattr(channel, "BYTES_LIKE_A_MESSAGE", 100)
+    async with open_house(tmp_path, models={}) as house, connected(house) as talk:
+        began = asyncio.get_running_loop().time()
+        for _ in range(2):
+            await talk.send({"type": "ping", "id": "x" * 4000}, {"type": "ping"})
+            assert [(await talk.next())["type"] for _ in range(2)] == ["error", "pong"]
+        assert asyncio.get_running_loop().time() >= began + (2 * 40 + 4 - channel.BURST) / channel.MESSAGES_PER_SECOND
 
 
 async def test_a_message_as_large_as_allowed_passes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,19 @@ def test_errors_have_the_shape_of_all_our_errors(error: LlamaRunnerError) -> Non
 def test_nothing_of_a_message_is_lost_that_is_null_inside() -> None:
     event = channel_messages.EventMessage(type="event", event="x", timestamp="t", data={"model_id": None, "a": [None]})
     assert json.loads(event.text)["data"] == {"model_id": None, "a": [None]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": "ping", **{f"f{number}": 0 for number in range(190_000)}},
+        {"type": "chat_message", "messages": [0] * 190_000},
+        {"type": "subscribe", "events": [0] * 190_000},
+        {"type": "unsubscribe", "logs": [""] * 190_000},
+    ],
+)
+def test_many_faults_take_no_longer_than_one(document: dict[str, object]) -> None:
+    began = time.thread_time()
+    with contextlib.suppress(InvalidRequest):
+        parse(document)
+    assert time.thread_time() < began + 0.2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import WSMsgType
 from doors import House, open_house
 from talking import Talk, asking, connected
 
@@ -145,13 +147,11 @@ async def test_a_key_that_is_taken_away_hears_no_more(tmp_path: Path) -> None:
             view.configure(keys.model_copy(update={"api_keys": ("other",)}))
         house.services.bus.publish(ModelLoading("chat"))
         house.services.supervisor.output(house.services.catalog.find("chat")).add([b"secret"])
-        for _ in range(2):
-            assert (await talk.next())["error"]["code"] == "invalid_api_key"
+        assert (await talk.next())["error"]["code"] == "invalid_api_key"
+        while (frame := await talk.socket.receive()).type is WSMsgType.TEXT:
+            assert json.loads(frame.data)["type"] == "error"
+        assert (frame.type, frame.data) == (WSMsgType.CLOSE, 1008)
         await house.until(lambda: len(house.services.bus._subscriptions) == OTHERS)
-        for view in house.services.views:
-            view.configure(keys)
-        assert (await subscribed(talk, events=["model.*"]))["events"] == ["model.*"]
-        assert await heard(house, talk) == []
 
 
 @pytest.mark.parametrize(("field", "count"), [("events", 33), ("logs", 9)])
@@ -215,3 +215,25 @@ async def test_a_client_that_reads_no_news_is_dropped(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             await print_on()
         assert await house.services.drain.idle(1)
+
+
+async def test_logs_end_when_their_model_is_shown_no_longer(tmp_path: Path) -> None:
+    keys = Door.model_validate({"api_keys": ["key"], "rate_limits": NO_LIMITS.model_dump()})
+    headers = {"Authorization": "Bearer key"}
+    async with open_house(tmp_path, models=MODELS, door=keys) as house, connected(house, headers=headers) as talk:
+        await subscribed(talk, logs=["chat"])
+        narrow = Door.model_validate({"api_keys": [{"key": "key", "models": ["tiny"]}, "other"]})
+        for view in house.services.views:
+            view.configure(keys.model_copy(update={"api_keys": narrow.api_keys}))
+        async with house.post("/v1/models/chat/start?wait=true", {}, headers={"x-api-key": "other"}) as response:
+            assert response.status == 200
+        said = await talk.next()
+        assert (said["type"], said["error"]["code"]) == ("error", "model_not_found")
+        assert (await subscribed(talk, events=["model.*"]))["logs"] == []
+
+
+async def test_names_that_only_the_house_knows_cannot_be_subscribed_to(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models=MODELS) as house, connected(house) as talk:
+        refused = await subscribed(talk, events=["closing"])
+        assert refused["type"] == "error"
+        assert "closing" not in refused["error"]["message"]

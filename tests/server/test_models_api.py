@@ -233,6 +233,12 @@ async def test_a_wrong_override_names_its_field_and_starts_nothing(
         assert house.journal("start") == []
 
 
+async def test_a_list_that_is_too_long_is_refused_before_each_item_is_judged(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        code, answer = await ask(house, "POST", "chat/start", json={"device": [0] * 100_000})
+        assert (code, answer["error"]["message"]) == (400, "'device' has more than 256 items.")
+
+
 async def test_bodies_and_flags_that_are_not_understood_are_refused(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         for path, options in (

@@ -35,6 +35,10 @@ FINE: dict[str, tuple[str | bytes, int]] = {
         f"{GET}Connection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
         200,
     ),
+    "an offer of h2c without a close, and what follows it": (
+        f"{GET}Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n{GET}{END}",
+        200,
+    ),
     "an offer of h2c with a body": (f"{POST}Upgrade: h2c\r\nConnection: Upgrade\r\n{LENGTH}\r\n{BODY}", 404),
     "body with length": (f"{POST}{LENGTH}{END}{BODY}", 404),
     "chunked": (chunked(BODY), 404),
@@ -169,3 +173,12 @@ def test_there_are_enough() -> None:
 
 def _statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"^HTTP/\d\.\d (\d+)", answer, re.MULTILINE)]
+
+
+async def test_an_answer_to_an_offer_of_another_protocol_says_that_it_is_the_last(tmp_path: Path) -> None:
+    """What the client sent behind it was kept for that protocol, so it must know that it was not read."""
+    async with open_house(tmp_path, models={}) as house:
+        answer = await house.request(f"{GET}Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n{GET}\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert answer.count(b"HTTP/1.1") == 1
