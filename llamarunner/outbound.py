@@ -19,12 +19,13 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from llamarunner.config import OutboundSettings
@@ -34,6 +35,7 @@ MAX_URL_BYTES = 2048
 CHECK_SECONDS = 5.0
 LOOKUPS = 128  # threads that may hang in DNS without holding up the lookups of others
 FORBIDDEN = frozenset(map(chr, range(0x21))) | {"\\", "\x7f"}  # which parsers of URLs read differently
+MAX_INTERIM = 10  # answers 1xx before the one that counts
 AGENT = "LlamaRunner"
 
 Address = IPv4Address | IPv6Address
@@ -199,6 +201,30 @@ class _Gate:
         return socket.socket(family, kind, protocol)
 
 
+class _Handler(ResponseHandler):
+    """Reads one answer. aiohttp passes over any number of interim ones (RFC 9110, 15.2) without a pause, and so a host
+    that sends them without end would leave no time for anything else, not even for the timeout.
+    """
+
+    _interim = 0
+
+    def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
+        self._interim += 100 <= data[0].code < 200
+        if self._interim <= MAX_INTERIM:
+            super().feed_data(data, size)
+        elif self.transport is not None:
+            self.abort()
+            self.set_exception(aiohttp.ClientPayloadError("too many interim answers"))
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Keeps nothing: neither connections nor what DNS said."""
+
+    def __init__(self, gate: _Gate, resolver: AbstractResolver) -> None:
+        super().__init__(socket_factory=gate, resolver=resolver, force_close=True, use_dns_cache=False)
+        self._factory = partial(_Handler, loop=asyncio.get_running_loop())
+
+
 class SystemResolver(AbstractResolver):
     """The system's own resolver, in threads that nothing else waits for: a dead name server keeps one for long."""
 
@@ -258,15 +284,12 @@ class Outbound:
         Raises Denied or Unreachable.
         """
         url, gate = check_url(ask.url), self._gate(ask.loopback)
-        connector = aiohttp.TCPConnector(
-            socket_factory=gate, resolver=self.resolver, force_close=True, use_dns_cache=False
-        )
         sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **ask.headers}
         try:
             async with (
                 asyncio.timeout(ask.seconds) as scope,
                 aiohttp.ClientSession(
-                    connector=connector,
+                    connector=_Connector(gate, self.resolver),
                     trust_env=False,
                     auto_decompress=False,
                     cookie_jar=aiohttp.DummyCookieJar(),

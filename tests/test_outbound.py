@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -310,6 +310,40 @@ async def test_what_is_no_http_or_no_server_or_no_tls_is_unreachable(target: Tar
         with pytest.raises(Unreachable) as caught:
             await ask(outbound(), url, loopback=True)
         assert "127.0.0.1" not in caught.value.message
+
+
+@asynccontextmanager
+async def saying(interim: bytes, times: int | None) -> AsyncIterator[str]:
+    """A server that says something so many times, or without end, and then answers 200; gives its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            while times is None:
+                writer.write(interim * 1000)
+                await writer.drain()
+            writer.write(interim * times + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+INTERIM = [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 200 + b"\r\n\r\n"]
+
+
+@pytest.mark.parametrize("interim", INTERIM, ids=["100", "103"])
+async def test_interim_answers_without_end_are_no_answer(interim: bytes) -> None:
+    async with saying(interim, None) as url:
+        with pytest.raises(Unreachable, match="not valid HTTP"):
+            await ask(outbound(), url, seconds=2, loopback=True)
+    for times in (0, 1, 10):
+        async with saying(interim, times) as url:
+            assert (await ask(outbound(), url, loopback=True)).body == b"ok"
+    async with saying(interim, 11) as url:
+        with pytest.raises(Unreachable, match="not valid HTTP"):
+            await ask(outbound(), url, loopback=True)
 
 
 def test_urls_that_are_fine() -> None:
