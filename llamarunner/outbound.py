@@ -15,6 +15,7 @@ services of clouds, which give credentials to whoever asks from inside.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ CHECK_SECONDS = 5.0
 LOOKUPS = 128  # threads that may hang in DNS without holding up the lookups of others
 FORBIDDEN = frozenset(map(chr, range(0x21))) | {"\\", "\x7f"}  # which parsers of URLs read differently
 MAX_INTERIM = 10  # answers 1xx before the one that counts
+NUMBER_LAST = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.*$", re.IGNORECASE)  # WHATWG URL, "ends in a number"
 AGENT = "LlamaRunner"
 
 Address = IPv4Address | IPv6Address
@@ -57,6 +59,7 @@ _NOT_PUBLIC = tuple(
         (
             *("192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/4", "240.0.0.0/4"),
             *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2002::/16", "3fff::/20"),
+            "::ffff:0:0:0/96",
             *("5f00::/16", "fec0::/10", "ff00::/8"),
         ),
     )
@@ -99,7 +102,7 @@ class Answer:
 
 
 def check_url(text: str) -> URL:
-    """Parse a URL that may be asked for at all, whatever its host. Raises Denied."""
+    """Parse a URL that may be asked for at all, whatever its host; without its fragment. Raises Denied."""
     if len(text.encode(errors="replace")) > MAX_URL_BYTES:
         raise Denied(f"The URL is longer than {MAX_URL_BYTES} bytes.")
     if FORBIDDEN & set(text):
@@ -113,7 +116,17 @@ def check_url(text: str) -> URL:
         raise Denied("The URL must begin with http:// or https:// and name a host.")
     if url.raw_user is not None or url.raw_password is not None:
         raise Denied("The URL may not have a user name or a password.")
-    return url
+    if NUMBER_LAST.search(host) and not _is_ipv4(host):
+        raise Denied("The URL's host must be a name, or an address of four numbers such as 192.0.2.1.")
+    return url.with_fragment(None)
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
