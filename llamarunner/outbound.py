@@ -37,7 +37,7 @@ CHECK_SECONDS = 5.0
 LOOKUPS = 128  # threads that may hang in DNS without holding up the lookups of others
 FORBIDDEN = frozenset(map(chr, range(0x21))) | {"\\", "\x7f"}  # which parsers of URLs read differently
 MAX_INTERIM = 10  # answers 1xx before the one that counts
-NUMBER_LAST = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.*$", re.IGNORECASE)  # WHATWG URL, "ends in a number"
+NUMBER_LAST = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.*$", re.IGNORECASE)  # WHATWG URL 3.5, "ends in a number"
 AGENT = "LlamaRunner"
 
 Address = IPv4Address | IPv6Address
@@ -235,7 +235,7 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, gate: _Gate, resolver: AbstractResolver) -> None:
         super().__init__(socket_factory=gate, resolver=resolver, force_close=True, use_dns_cache=False)
-        self._factory = partial(_Handler, loop=asyncio.get_running_loop())
+        self._factory = partial[ResponseHandler](_Handler, loop=asyncio.get_running_loop())
 
 
 class SystemResolver(AbstractResolver):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from llamarunner.errors import Forbidden, WebhookNotFound
-from llamarunner.webhooks import policy
+from llamarunner.webhooks import policy, signing
 from llamarunner.webhooks.policy import Verdict
 
 FILE_NAME = "webhooks.sqlite3"
@@ -25,6 +27,7 @@ MAX_PER_CLIENT = 10
 MAX_PENDING = 1000  # deliveries of one webhook
 KEPT = 100  # finished deliveries, and attempts, of one webhook
 MAX_PAGES = 65_536  # of 4 KiB: 256 MiB on disk
+VERSION = 1  # of the tables
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS endpoints (
@@ -103,8 +106,27 @@ class Attempt:
     answer: str  # the beginning of its body
 
 
+_ENDPOINT = "id, url, events, secret, client, loopback, created_at, disabled, dropped"
+_ATTEMPT = "message, event, at, seconds, status, error, answer"
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Endpoint, Message, Attempt)}
+
+T = TypeVar("T")
+
+
+class Damaged(Exception):
+    """The file holds what this program would not write."""
+
+
+class Newer(Exception):
+    """The file was written by a later version of this program."""
+
+
 class Outbox:
-    """The open file. Raises sqlite3.Error or OSError where it cannot be opened, or is open elsewhere."""
+    """The open file. Raises sqlite3.Error or OSError where it cannot be opened, or is open elsewhere, and Newer.
+
+    Every method that reads raises Damaged.
+    """
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,13 +136,20 @@ class Outbox:
             for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
                 self._db.execute(f"PRAGMA {pragma}").fetchall()
             self._db.execute(f"PRAGMA max_page_count={MAX_PAGES}").fetchall()
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version=1; COMMIT;")
+            self._check_version()
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
         except BaseException:
             self._db.close()
             raise
 
     def close(self) -> None:
         self._db.close()
+
+    def _check_version(self) -> None:
+        """Raises Newer."""
+        version = int(self._rows("PRAGMA user_version")[0][0])
+        if version > VERSION:
+            raise Newer(f"version {version}, and this program knows {VERSION}")
 
     # ── webhooks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,7 +159,7 @@ class Outbox:
         Raises Forbidden if there are too many.
         """
         with self._transaction():
-            known = self._rows("SELECT * FROM endpoints WHERE url = ?", wanted.url)
+            known = self._rows(f"SELECT {_ENDPOINT} FROM endpoints WHERE url = ?", wanted.url)
             if known:
                 old = _endpoint(known[0])
                 secret = old.secret if keep_secret else wanted.secret
@@ -152,7 +181,7 @@ class Outbox:
     def endpoints(self) -> list[Summary]:
         """All webhooks, the oldest first."""
         with self._transaction():
-            rows = self._rows("SELECT * FROM endpoints ORDER BY created_at, rowid")
+            rows = self._rows(f"SELECT {_ENDPOINT} FROM endpoints ORDER BY created_at, rowid")
             return [self._summary(_endpoint(row)) for row in rows]
 
     def endpoint(self, endpoint_id: str) -> Summary:
@@ -162,9 +191,8 @@ class Outbox:
 
     def attempts(self, endpoint_id: str) -> list[Attempt]:
         """The last attempts of a webhook, the newest first."""
-        fields = "message, event, at, seconds, status, error, answer"
-        query = f"SELECT {fields} FROM attempts WHERE endpoint = ? ORDER BY number DESC LIMIT ?"
-        return [Attempt(*row) for row in self._rows(query, endpoint_id, KEPT)]
+        query = f"SELECT {_ATTEMPT} FROM attempts WHERE endpoint = ? ORDER BY number DESC LIMIT ?"
+        return [_made(Attempt, _ATTEMPT, row) for row in self._rows(query, endpoint_id, KEPT)]
 
     def delete(self, endpoint_id: str) -> None:
         """Forget a webhook and all that was on its way to it. Raises WebhookNotFound."""
@@ -196,11 +224,13 @@ class Outbox:
     def add(self, message: Message) -> list[str]:
         """Put a message into the line of every webhook that wants it, and name those; the oldest makes room."""
         with self._transaction():
-            rows = self._rows("SELECT * FROM endpoints WHERE disabled IS NULL")
+            rows = self._rows(f"SELECT {_ENDPOINT} FROM endpoints WHERE disabled IS NULL")
             ids = [one.id for one in map(_endpoint, rows) if policy.wants(one.events, message.event)]
             if not ids:
                 return []
-            self._db.execute("INSERT INTO messages VALUES (?,?,?)", (message.id, message.event, message.body))
+            self._db.execute(
+                "INSERT INTO messages (id, event, body) VALUES (?,?,?)", (message.id, message.event, message.body)
+            )
             for endpoint_id in ids:
                 self._make_room(endpoint_id)
                 self._db.execute("INSERT INTO deliveries (message, endpoint) VALUES (?,?)", (message.id, endpoint_id))
@@ -217,7 +247,8 @@ class Outbox:
         if not rows:
             return None
         number, failures, waited, *message = rows[0]
-        return Delivery(number, self._endpoint(endpoint_id), Message(*message), failures, waited)
+        known = self._endpoint(endpoint_id)
+        return Delivery(number, known, _made(Message, "id, event, body", message), failures, waited)
 
     def record(self, delivery: Delivery, attempt: Attempt, verdict: Verdict, pause: float, reason: str | None) -> None:
         """Write down how an attempt went and what follows; `reason` says why the webhook is disabled, if it is."""
@@ -258,7 +289,7 @@ class Outbox:
         return int(self._rows(f"SELECT count(*) FROM {query}", *values)[0][0])
 
     def _endpoint(self, endpoint_id: str) -> Endpoint:
-        rows = self._rows("SELECT * FROM endpoints WHERE id = ?", endpoint_id)
+        rows = self._rows(f"SELECT {_ENDPOINT} FROM endpoints WHERE id = ?", endpoint_id)
         if not rows:
             raise WebhookNotFound(f"There is no webhook {endpoint_id[:100]!r}.")
         return _endpoint(rows[0])
@@ -310,6 +341,19 @@ class Outbox:
 
 
 def _endpoint(row: Sequence[Any]) -> Endpoint:
-    endpoint_id, url, events, secret, client, loopback, created_at, disabled, dropped = row
-    globs = tuple(json.loads(events))
-    return Endpoint(endpoint_id, url, globs, secret, client, bool(loopback), created_at, disabled, dropped)
+    known = _made(Endpoint, _ENDPOINT, row, json_in=("events",))
+    try:
+        signing.key_of(known.secret)
+    except ValueError as error:
+        raise Damaged(f"the secret of {known.id}: {error}") from None
+    return known
+
+
+def _made(kind: type[T], columns: str, row: Sequence[Any], json_in: Collection[str] = ()) -> T:
+    """Make a dataclass of a row. Raises Damaged."""
+    fields = dict(zip(columns.split(", "), row, strict=True))
+    try:
+        made: T = _ADAPTERS[kind].validate_python({**fields, **{name: json.loads(fields[name]) for name in json_in}})
+    except (ValueError, TypeError):  # pydantic's errors are ValueErrors; they would quote secrets
+        raise Damaged(f"a row of {kind.__name__} cannot be read") from None
+    return made

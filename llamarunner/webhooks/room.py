@@ -27,7 +27,7 @@ from llamarunner.events import Bus, Event, Subscription, timestamp
 from llamarunner.outbound import Denied, Outbound
 from llamarunner.webhooks import policy, signing
 from llamarunner.webhooks.delivery import Line, attempted
-from llamarunner.webhooks.outbox import FILE_NAME, Attempt, Endpoint, Message, Outbox, Summary
+from llamarunner.webhooks.outbox import FILE_NAME, Attempt, Damaged, Endpoint, Message, Newer, Outbox, Summary
 
 log = logging.getLogger("llamarunner.webhooks")
 
@@ -68,6 +68,7 @@ class Webhooks:
         folder = settings.state_folder or platformdirs.user_state_path("llamarunner", appauthor=False)
         self._file = Path(folder) / FILE_NAME
         self._outbox: Outbox | None = None  # used in the thread alone
+        self._complaint = ""  # what is wrong with it, as the log has it
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhooks")
         self._lines: dict[str, tuple[Line, asyncio.Task[None]]] = {}
         self._stack = contextlib.ExitStack()
@@ -77,12 +78,8 @@ class Webhooks:
         await self._group.__aenter__()
         self._mailbox = self._stack.enter_context(self._bus.subscribe((*policy.EVENTS, _Closing.name)))
         if self.settings.enabled:
-            try:
+            with contextlib.suppress(NoWebhooks, ServiceUnavailable):  # the rest of the server does its work
                 await self._do(lambda _: None)
-            except NoWebhooks:
-                pass
-            except ServiceUnavailable as error:
-                log.warning("nothing is delivered to webhooks: %s", error.message)
         self._intake = self._group.create_task(self._take_in(self._mailbox))
         return self
 
@@ -204,10 +201,8 @@ class Webhooks:
             try:
                 for endpoint_id in await self._do(lambda box, message=message: box.add(message)):  # type: ignore[misc]
                     self._wake(endpoint_id)
-            except NoWebhooks:
-                pass
-            except ServiceUnavailable as error:
-                log.warning("webhooks are not told of %s: %s", event.name, error.message)
+            except (NoWebhooks, ServiceUnavailable):
+                pass  # the log has it
             except Exception:  # a mistake of ours here must not end the server
                 log.exception("webhooks are not told of %s", event.name)
 
@@ -230,19 +225,33 @@ class Webhooks:
 
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, lambda: work(self._outbox or self._open(loop, create)))
-        except (sqlite3.Error, OSError) as error:
-            log.warning("the webhooks' file %s: %s", self._file, error)
+            done = await loop.run_in_executor(self._thread, lambda: work(self._outbox or self._open(loop, create)))
+        except (sqlite3.Error, OSError, Damaged, Newer) as error:
+            self._complain(error)
             raise ServiceUnavailable(_advice(error), retry_after=10) from error
+        self._complaint = ""
+        return done
+
+    def _complain(self, error: Exception) -> None:
+        """Log that the file cannot be used, once until it can."""
+        complaint, self._complaint = self._complaint, f"{type(error).__name__}: {error}"
+        if complaint != self._complaint:
+            log.warning("webhooks are not told what happens, since their file %s cannot be used: %s", self._file, error)
 
     def _open(self, loop: asyncio.AbstractEventLoop, create: bool) -> Outbox:
         """Open the outbox, and set all lines going."""
         if not create and not self._file.exists():
             raise NoWebhooks("There are no webhooks.")
-        self._outbox = Outbox(self._file)
-        for known in self._outbox.endpoints():
-            loop.call_soon_threadsafe(self._wake, known.endpoint.id)
-        return self._outbox
+        outbox = Outbox(self._file)
+        try:
+            known = outbox.endpoints()
+        except BaseException:
+            outbox.close()
+            raise
+        self._outbox = outbox
+        for one in known:
+            loop.call_soon_threadsafe(self._wake, one.endpoint.id)
+        return outbox
 
     def _close(self) -> None:
         if self._outbox:
@@ -272,6 +281,11 @@ def _check_secret(secret: str | None) -> None:
 def _advice(error: Exception) -> str:
     """Say what is wrong with the outbox, and what the owner can do; no path."""
     text = str(error)
+    if isinstance(error, Newer):
+        return (
+            "The file of the webhooks was written by a later version of LlamaRunner; use that one, or set another "
+            "folder (webhooks.state_folder)."
+        )
     if "locked" in text:
         return (
             "Another LlamaRunner holds the webhooks of this state folder; give one of the two another folder "
@@ -279,6 +293,7 @@ def _advice(error: Exception) -> str:
         )
     if "full" in text:
         return "The disk, or the outbox of webhooks, is full."
-    if "not a database" in text or "malformed" in text:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if not isinstance(error, OSError) and code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f"The file of the webhooks is damaged; move {FILE_NAME} out of the state folder, its path is in the log."
     return "The state folder cannot be written; set webhooks.state_folder to one that can."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 import stat
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llamarunner.errors import Forbidden, WebhookNotFound
-from llamarunner.webhooks import outbox
+from llamarunner.webhooks import outbox, signing
 from llamarunner.webhooks.outbox import Attempt, Delivery, Endpoint, Message, Outbox
 from llamarunner.webhooks.policy import Verdict
 
@@ -28,8 +29,12 @@ def box(file: Path) -> Iterator[Outbox]:
     box.close()
 
 
+def secret(name: str) -> str:
+    return signing.PREFIX + base64.b64encode(name.encode().ljust(24)).decode()
+
+
 def endpoint(name: str = "a", client: str = "127.0.0.1", events: tuple[str, ...] = ("*",)) -> Endpoint:
-    return Endpoint(f"wh_{name}", f"https://{name}.example/", events, f"secret {name}", client, False, time.time())
+    return Endpoint(f"wh_{name}", f"https://{name}.example/", events, secret(name), client, False, time.time())
 
 
 def add(box: Outbox, *ids: str, event: str = "model.started") -> list[str]:
@@ -81,7 +86,7 @@ def test_it_survives_and_belongs_to_one_at_a_time(file: Path) -> None:
     assert [one.endpoint.url for one in second.endpoints()] == ["https://a.example/"]
     head = second.head("wh_a")
     assert head
-    assert (head.message.body, head.endpoint.secret) == (b"body of 1", "secret a")
+    assert (head.message.body, head.endpoint.secret) == (b"body of 1", secret("a"))
     assert heads(second, "wh_a") == ["1", "2", "3"]
     second.close()
 
@@ -104,11 +109,11 @@ def test_a_known_url_is_changed(box: Outbox) -> None:
     add(box, "1")
     finish(box, "wh_a", Verdict.GIVEN_UP, finish_with)
     assert box.endpoint("wh_a").endpoint.disabled == finish_with
-    again = Endpoint("wh_new", "https://a.example/", ("server.*",), "other", "10.0.0.1", True, 0.0)
+    again = Endpoint("wh_new", "https://a.example/", ("server.*",), secret("other"), "10.0.0.1", True, 0.0)
     changed, created = box.register(again, keep_secret=True)
-    assert (changed.id, changed.events, changed.secret, changed.disabled) == ("wh_a", ("server.*",), "secret a", None)
+    assert (changed.id, changed.events, changed.secret, changed.disabled) == ("wh_a", ("server.*",), secret("a"), None)
     assert not created
-    assert box.register(again, keep_secret=False)[0].secret == "other"
+    assert box.register(again, keep_secret=False)[0].secret == secret("other")
     assert len(box.endpoints()) == 1
 
 

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +389,51 @@ async def test_an_outbox_that_cannot_be_used_says_what_to_do(tmp_path: Path, tar
             await register(webhooks, target.url)
     assert ("damaged" if kind == "damaged" else "webhooks.state_folder") in caught.value.message
     assert str(tmp_path) not in caught.value.message
+
+
+DAMAGE = {
+    "events": "UPDATE endpoints SET events = replace(events, '\"]', '\"}')",
+    "events that are no texts": "UPDATE endpoints SET events = '[[1]]'",
+    "created_at": "UPDATE endpoints SET created_at = 'x'",
+    "secret": "UPDATE endpoints SET secret = 'whsec_%%'",
+    "not UTF-8": "UPDATE endpoints SET url = CAST(x'ff' AS TEXT)",
+    "a column that is gone": "ALTER TABLE endpoints DROP COLUMN dropped",
+    "later version": "PRAGMA user_version = 99",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_a_damaged_file_costs_the_webhooks_alone(
+    tmp_path: Path, target: Target, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+    with closing(sqlite3.connect(tmp_path / "state" / "webhooks.sqlite3", isolation_level=None)) as db:
+        db.execute(DAMAGE[damage])
+    bus = Bus()
+    async with running(tmp_path, bus) as webhooks:
+        for _ in range(3):
+            bus.publish(ModelStopped("a", "idle"))
+        for ask in (webhooks.get, webhooks.delete, webhooks.enable, webhooks.test):
+            with pytest.raises(ServiceUnavailable, match="later version" if damage == "later version" else "damaged"):
+                await ask(webhook)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert len(warnings) == 1, warnings
+    assert "webhooks.sqlite3" in warnings[0]
+    assert "whsec_%" not in warnings[0]
+
+
+async def test_a_column_more_does_no_harm(tmp_path: Path, target: Target) -> None:
+    async with running(tmp_path) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+    with closing(sqlite3.connect(tmp_path / "state" / "webhooks.sqlite3", isolation_level=None)) as db:
+        for table in ("endpoints", "messages", "deliveries", "attempts"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN more TEXT DEFAULT 'x'")
+    bus = Bus()
+    async with running(tmp_path, bus) as webhooks:
+        bus.publish(ModelStopped("a", "idle"))
+        await attempts(webhooks, webhook, 1)
+        assert (await standing(webhooks, webhook)).endpoint.url == target.url
 
 
 async def test_a_full_outbox_breaks_nothing(tmp_path: Path, target: Target) -> None:
