@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -235,7 +235,8 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, gate: _Gate, resolver: AbstractResolver) -> None:
         super().__init__(socket_factory=gate, resolver=resolver, force_close=True, use_dns_cache=False)
-        self._factory = partial[ResponseHandler](_Handler, loop=asyncio.get_running_loop())
+        made = partial(_Handler, loop=asyncio.get_running_loop())
+        self._factory = cast("partial[ResponseHandler]", made)
 
 
 class SystemResolver(AbstractResolver):

@@ -13,9 +13,10 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -71,6 +72,7 @@ class Webhooks:
         self._complaint = ""  # what is wrong with it, as the log has it
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhooks")
         self._lines: dict[str, tuple[Line, asyncio.Task[None]]] = {}
+        self._ended = False
         self._stack = contextlib.ExitStack()
         self._group = asyncio.TaskGroup()
 
@@ -91,6 +93,7 @@ class Webhooks:
                 for line, _task in list(self._lines.values()):
                     await line.idle.wait()
         self._stack.close()
+        self._ended = True
         self._intake.cancel()
         for _line, task in self._lines.values():
             task.cancel()
@@ -126,9 +129,11 @@ class Webhooks:
             raise
         chosen = secret or signing.new_secret()
         wanted = Endpoint(_new_id("wh"), plain, tuple(events), chosen, client, loopback, time.time())
-        endpoint, created = await self._do(lambda box: box.register(wanted, keep_secret=secret is None), create=True)
-        self._wake(endpoint.id)
-        self._hasten(endpoint.id)
+
+        def change(box: Outbox) -> tuple[Endpoint, bool]:
+            return box.register(wanted, keep_secret=secret is None)
+
+        endpoint, created = await self._change(change, lambda made: self._wake(made[0].id, now=True), create=True)
         return Registration(endpoint, chosen if created or secret else None, created)
 
     async def summaries(self) -> list[Summary]:
@@ -147,25 +152,19 @@ class Webhooks:
     async def delete(self, endpoint_id: str) -> None:
         """Forget a webhook; an attempt under way is broken off."""
         self._check_enabled()
-        await self._do(lambda box: box.delete(endpoint_id))
-        if line := self._lines.pop(endpoint_id, None):
-            line[1].cancel()
+        await self._change(lambda box: box.delete(endpoint_id), lambda _: self._end(endpoint_id))
 
     async def enable(self, endpoint_id: str) -> Summary:
         """Deliver to a webhook again, beginning with what waits for it."""
         self._check_enabled()
-        try:
-            return await self._do(lambda box: box.enable(endpoint_id))
-        finally:  # also when whoever asked has left
-            self._hasten(endpoint_id)
+        return await self._change(lambda box: box.enable(endpoint_id), lambda _: self._wake(endpoint_id, now=True))
 
     async def redeliver(self, endpoint_id: str, message: str | None) -> int:
         """Send one delivery, or all that failed, once more with the same ids; tells how many."""
         self._check_enabled()
-        try:
-            return await self._do(lambda box: box.redeliver(endpoint_id, message))
-        finally:
-            self._hasten(endpoint_id)
+        return await self._change(
+            lambda box: box.redeliver(endpoint_id, message), lambda _: self._wake(endpoint_id, now=True)
+        )
 
     async def test(self, endpoint_id: str) -> Attempt:
         """Send a webhook an event of its own, now and once, past all that waits; tells how it went."""
@@ -199,26 +198,45 @@ class Webhooks:
                 continue
             message = _message(event.name, event.payload())
             try:
-                for endpoint_id in await self._do(lambda box, message=message: box.add(message)):  # type: ignore[misc]
-                    self._wake(endpoint_id)
+                await self._change(partial(Outbox.add, message=message), self._wake_all)
             except (NoWebhooks, ServiceUnavailable):
                 pass  # the log has it
             except Exception:  # a mistake of ours here must not end the server
                 log.exception("webhooks are not told of %s", event.name)
 
-    def _wake(self, endpoint_id: str) -> None:
-        """Set the line of a webhook going, and make it first if need be."""
+    def _wake(self, endpoint_id: str, *, now: bool = False) -> None:
+        """Set the line of a webhook going, and make it first if need be; `now` ends its pause after a failure."""
+        if self._ended:
+            return
         if endpoint_id not in self._lines:
             line = Line(endpoint_id, self._do, self._outbound, lambda: self.settings)
             self._lines[endpoint_id] = line, self._group.create_task(line.run())
-        self._lines[endpoint_id][0].wake()
+        self._lines[endpoint_id][0].wake(now=now)
 
-    def _hasten(self, endpoint_id: str) -> None:
-        """End the pause of a line after a failure."""
-        if endpoint_id in self._lines:
-            self._lines[endpoint_id][0].wake(now=True)
+    def _wake_all(self, endpoint_ids: Iterable[str]) -> None:
+        for endpoint_id in endpoint_ids:
+            self._wake(endpoint_id)
+
+    def _end(self, endpoint_id: str) -> None:
+        """End the line of a webhook that is gone, and the attempt under way."""
+        if line := self._lines.pop(endpoint_id, None):
+            line[1].cancel()
 
     # ── the outbox's thread ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _change(self, work: Callable[[Outbox], T], then: Callable[[T], None], create: bool = False) -> T:
+        """Do some work on the outbox, and tell the lines of it, also if whoever asked has left meanwhile.
+
+        The thread itself calls for `then`, so that the lines hear of all changes in their order.
+        """
+        loop = asyncio.get_running_loop()
+
+        def change(box: Outbox) -> T:
+            result = work(box)
+            loop.call_soon_threadsafe(then, result)
+            return result
+
+        return await self._do(change, create)
 
     async def _do(self, work: Callable[[Outbox], T], create: bool = False) -> T:
         """Do some work on the outbox, which is opened first if need be. Raises NoWebhooks if there is no file."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -345,6 +346,62 @@ async def test_a_deleted_webhook_is_told_nothing(tmp_path: Path, target: Target)
             await webhooks.get(webhook)
         bus.publish(ModelStopped("c", "idle"))
     assert len(target.letters) == 1
+
+
+async def left_early(webhooks: Webhooks, asked: Coroutine[Any, Any, object]) -> None:
+    """Ask for something and leave while the outbox is at it; returns when it is done all the same."""
+    begun, free = threading.Event(), threading.Event()
+
+    def hold(_: str) -> None:
+        begun.set()
+        free.wait()
+
+    await webhooks._do(lambda box: box._db.set_trace_callback(hold))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(asked)
+        await eventually(begun.is_set)
+        asking.cancel()
+        await asyncio.wait({asking})
+        free.set()
+    assert asking.cancelled()
+    await webhooks._do(lambda _: None)
+
+
+async def test_who_asks_and_leaves_is_obeyed_all_the_same(tmp_path: Path, target: Target) -> None:
+    bus = Bus()
+    target.behaviour = hang
+    async with running(tmp_path, bus) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+        bus.publish(ModelStopped("a", "idle"))
+        await target.wait(1)
+        await left_early(webhooks, webhooks.delete(webhook))
+        assert await webhooks.summaries() == []
+        assert webhooks._lines == {}, "the attempt is broken off"
+        target.script = [500]
+    async with running(tmp_path, bus, retry_base_seconds=3600) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+        bus.publish(ModelStopped("b", "idle"))
+        await attempts(webhooks, webhook, 1)
+        target.behaviour = 200
+        await left_early(webhooks, register(webhooks, target.url))
+        assert (await attempts(webhooks, webhook, 2))[1].status == 200, "a registration ends the pause"
+
+
+async def test_an_event_on_its_way_makes_no_line_for_a_webhook_that_is_deleted(tmp_path: Path, target: Target) -> None:
+    bus = Bus()
+    async with running(tmp_path, bus) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+        free = threading.Event()
+        webhooks._thread.submit(free.wait)
+        bus.publish(ModelStopped("a", "idle"))
+        await eventually(lambda: not webhooks._thread._work_queue.empty())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(webhooks.delete(webhook))
+            await eventually(lambda: webhooks._thread._work_queue.qsize() == 2)
+            free.set()
+            time.sleep(0.05)  # noqa: ASYNC251  both are done before the loop hears of the first
+        await taken_in(webhooks)
+        assert webhooks._lines == {}
 
 
 async def test_a_server_without_webhooks_writes_nothing(tmp_path: Path) -> None:
