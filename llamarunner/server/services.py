@@ -149,6 +149,13 @@ class View:
         SCOPE.set(ALL_MODELS if key is None else key.models)
         return self.account(address, key)
 
+    def still_allows(self, headers: Headers) -> None:
+        """Check the key of a request again in the middle of its answer, and let it see the key's models as they are
+        now. It was right once, so it is no guess. Raises Unauthorized.
+        """
+        key = self.rules.check_key(headers)
+        SCOPE.set(ALL_MODELS if key is None else key.models)
+
     def is_local(self, client: str) -> bool:
         """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""
         return self._local and is_loopback(client)
