@@ -15,6 +15,7 @@ from llamarunner.events import timestamp
 from llamarunner.server import body
 from llamarunner.server.forwarded import budget_of
 from llamarunner.server.services import CLIENT, VIEW, View
+from llamarunner.server.watch import Patience, Watch
 from llamarunner.webhooks import Attempt, Summary, Webhooks
 
 
@@ -140,8 +141,11 @@ async def delete(request: web.Request) -> web.Response:
 
 async def test(request: web.Request) -> web.Response:
     """Send a webhook the event `webhook.test` now; the answer tells how it went."""
-    _, webhooks = _asked(request)
-    attempt = _attempt(await webhooks.test(request.match_info["id"]))
+    view, webhooks = _asked(request)
+    services = view.services
+    async with Watch(Patience.of(services.settings.server, pulse=False)) as watch:
+        with services.drain.counting(watch):
+            attempt = _attempt(await webhooks.test(request.match_info["id"]))
     return _json(WebhookTested(attempt.success, attempt))
 
 

@@ -241,3 +241,18 @@ async def test_a_hanging_target_delays_no_request(tmp_path: Path, target: Target
             async with house.chat(max_tokens=1) as response:
                 assert response.status == 200
         assert time.monotonic() - began < 2
+
+
+async def test_a_test_under_way_is_answered_when_the_server_stops(tmp_path: Path, target: Target) -> None:
+    target.behaviour = hang
+    async with open_house(tmp_path) as house:
+        made = await register(house, target.url)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(ask(house, "POST", f"/{made['id']}/test"))
+            await target.wait(1)
+            house.services.drain.begin()
+            assert not await house.services.drain.idle(0.05)
+            house.services.drain.expire()
+        status, answer = asking.result()
+        assert (status, answer["error"]["message"]) == (503, "The server is shutting down.")
+        assert await house.services.drain.idle(1)
