@@ -28,7 +28,18 @@ from llamarunner.events import Bus, Event, Subscription, timestamp
 from llamarunner.outbound import Denied, Outbound
 from llamarunner.webhooks import policy, signing
 from llamarunner.webhooks.delivery import Line, attempted
-from llamarunner.webhooks.outbox import FILE_NAME, Attempt, Damaged, Endpoint, Message, Newer, Outbox, Summary
+from llamarunner.webhooks.outbox import (
+    FILE_NAME,
+    HOUSE,
+    Asker,
+    Attempt,
+    Damaged,
+    Endpoint,
+    Message,
+    Newer,
+    Outbox,
+    Summary,
+)
 
 log = logging.getLogger("llamarunner.webhooks")
 
@@ -111,24 +122,26 @@ class Webhooks:
 
     # ── for clients ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def register(
-        self, url: str, events: Sequence[str], secret: str | None, client: str, loopback: bool
-    ) -> Registration:
+    async def register(self, url: str, events: Sequence[str], secret: str | None, asker: Asker) -> Registration:
         """Tell a URL what happens; one that is known gets these events, this secret if one is given, and is enabled.
 
-        `client` is who asks, and `loopback` whether the URL may lead to this machine.
+        It will be told of those models alone that the asker may see now.
         Raises InvalidRequest that names the field too, and Forbidden if there are too many.
         """
         self._check_enabled()
         policy.check_events(events)
         _check_secret(secret)
         try:
-            plain = str(await self._outbound.check(url, loopback=loopback))
+            plain = str(await self._outbound.check(url, loopback=asker.loopback))
         except Denied as error:
             error.param = "url"
             raise
         chosen = secret or signing.new_secret()
-        wanted = Endpoint(_new_id("wh"), plain, tuple(events), chosen, client, loopback, time.time())
+        wanted = Endpoint(
+            *(_new_id("wh"), plain, tuple(events), chosen, asker.client, asker.loopback, time.time()),
+            owner=asker.name,
+            scope=asker.scope,
+        )
 
         def change(box: Outbox) -> tuple[Endpoint, bool]:
             return box.register(wanted, keep_secret=secret is None)
@@ -136,40 +149,42 @@ class Webhooks:
         endpoint, created = await self._change(change, lambda made: self._wake(made[0].id, now=True), create=True)
         return Registration(endpoint, chosen if created or secret else None, created)
 
-    async def summaries(self) -> list[Summary]:
-        """All webhooks, the oldest first."""
+    async def summaries(self, asker: Asker = HOUSE) -> list[Summary]:
+        """All webhooks that the asker sees, the oldest first."""
         self._check_enabled()
         try:
-            return await self._do(lambda box: box.endpoints())
+            return await self._do(lambda box: box.endpoints(asker))
         except NoWebhooks:
             return []
 
-    async def get(self, endpoint_id: str) -> tuple[Summary, list[Attempt]]:
+    async def get(self, endpoint_id: str, asker: Asker = HOUSE) -> tuple[Summary, list[Attempt]]:
         """One webhook and its last attempts, the newest first."""
         self._check_enabled()
-        return await self._do(lambda box: (box.endpoint(endpoint_id), box.attempts(endpoint_id)))
+        return await self._do(lambda box: (box.endpoint(endpoint_id, asker), box.attempts(endpoint_id)))
 
-    async def delete(self, endpoint_id: str) -> None:
+    async def delete(self, endpoint_id: str, asker: Asker = HOUSE) -> None:
         """Forget a webhook; an attempt under way is broken off."""
         self._check_enabled()
-        await self._change(lambda box: box.delete(endpoint_id), lambda _: self._end(endpoint_id))
+        await self._change(lambda box: box.delete(endpoint_id, asker), lambda _: self._end(endpoint_id))
 
-    async def enable(self, endpoint_id: str) -> Summary:
+    async def enable(self, endpoint_id: str, asker: Asker = HOUSE) -> Summary:
         """Deliver to a webhook again, beginning with what waits for it."""
         self._check_enabled()
-        return await self._change(lambda box: box.enable(endpoint_id), lambda _: self._wake(endpoint_id, now=True))
+        return await self._change(
+            lambda box: box.enable(endpoint_id, asker), lambda _: self._wake(endpoint_id, now=True)
+        )
 
-    async def redeliver(self, endpoint_id: str, message: str | None) -> int:
+    async def redeliver(self, endpoint_id: str, message: str | None, asker: Asker = HOUSE) -> int:
         """Send one delivery, or all that failed, once more with the same ids; tells how many."""
         self._check_enabled()
         return await self._change(
-            lambda box: box.redeliver(endpoint_id, message), lambda _: self._wake(endpoint_id, now=True)
+            lambda box: box.redeliver(endpoint_id, message, asker), lambda _: self._wake(endpoint_id, now=True)
         )
 
-    async def test(self, endpoint_id: str) -> Attempt:
+    async def test(self, endpoint_id: str, asker: Asker = HOUSE) -> Attempt:
         """Send a webhook an event of its own, now and once, past all that waits; tells how it went."""
         self._check_enabled()
-        endpoint = (await self._do(lambda box: box.endpoint(endpoint_id))).endpoint
+        endpoint = (await self._do(lambda box: box.endpoint(endpoint_id, asker))).endpoint
         document: dict[str, object] = {
             "event": policy.TEST_EVENT,
             "timestamp": timestamp(time.time()),
@@ -198,7 +213,9 @@ class Webhooks:
                 continue
             message = _message(event.name, event.payload())
             try:
-                await self._change(partial(Outbox.add, message=message), self._wake_all)
+                await self._change(
+                    partial(Outbox.add, message=message, model_id=getattr(event, "model_id", None)), self._wake_all
+                )
             except (NoWebhooks, ServiceUnavailable):
                 pass  # the log has it
             except Exception:  # a mistake of ours here must not end the server

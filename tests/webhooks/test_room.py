@@ -19,11 +19,13 @@ from llamarunner.config import OutboundSettings, WebhookSettings
 from llamarunner.errors import Forbidden, InvalidRequest, ServiceUnavailable, WebhookNotFound
 from llamarunner.events import Bus, ModelFailed, ModelStarted, ModelStopped, RequestFinished, ServerStopping
 from llamarunner.outbound import Outbound, SystemResolver
-from llamarunner.webhooks import Attempt, Summary, Webhooks, room
+from llamarunner.webhooks import Asker, Attempt, Summary, Webhooks, room
 from tests.conftest import eventually
 from tests.test_outbound import Zone, name_server
 from tests.webhooks.target import Target, drip, endless, hang, opened, redirect
 
+HERE = Asker("lmstudio", client="127.0.0.1", loopback=True)
+AWAY = Asker("lmstudio", client="10.0.0.9")
 QUICK = {"retry_base_seconds": 0.01, "attempt_seconds": 5}
 
 
@@ -49,7 +51,7 @@ async def running(
 
 async def register(webhooks: Webhooks, url: str, *events: str, secret: str | None = None) -> tuple[str, str | None]:
     """Register a URL of this machine; returns the id and the secret."""
-    made = await webhooks.register(url, events or ("*",), secret, "127.0.0.1", loopback=True)
+    made = await webhooks.register(url, events or ("*",), secret, HERE)
     return made.endpoint.id, made.secret
 
 
@@ -197,7 +199,7 @@ async def test_f62_a_webhook_that_fails_for_too_long_is_disabled_and_says_why(tm
         assert "status 503" in (now.endpoint.disabled or "")
         assert len((await webhooks.get(webhook))[1]) == len(told), "and nothing more is sent"
         target.behaviour = 200
-        made = await webhooks.register(target.url, ["model.*"], None, "127.0.0.1", loopback=True)
+        made = await webhooks.register(target.url, ["model.*"], None, HERE)
         assert (made.created, made.secret, made.endpoint.disabled) == (False, None, None)
         assert (await target.wait(len(told) + 1))[-1].document["data"]["model_id"] == "b"
 
@@ -302,7 +304,7 @@ async def test_f61_targets_inside_are_refused_and_dialled_never(tmp_path: Path, 
     async with running(tmp_path) as webhooks:
         for url in (target.url, "http://10.0.0.1/", "http://169.254.169.254/latest/", "file:///etc/passwd", "x"):
             with pytest.raises(InvalidRequest) as caught:
-                await webhooks.register(url, ["*"], None, "10.0.0.9", loopback=False)
+                await webhooks.register(url, ["*"], None, AWAY)
             assert caught.value.param == "url"
         assert await webhooks.summaries() == []
     async with running(tmp_path, own_ports={target.port}) as webhooks:
@@ -324,7 +326,7 @@ async def test_s35_a_name_that_leads_inside_later_is_refused_at_every_attempt(tm
     with name_server(Zone("8.8.8.8", "127.0.0.1")) as resolver:
         async with running(tmp_path, bus, resolver=resolver) as webhooks:
             url = f"http://rebind.example:{target.port}/"
-            made = await webhooks.register(url, ["*"], None, "10.0.0.9", loopback=False)
+            made = await webhooks.register(url, ["*"], None, AWAY)
             bus.publish(ModelStopped("a", "idle"))
             told = await attempts(webhooks, made.endpoint.id, 3)
             assert all("not public" in (one.error or "") for one in told)
