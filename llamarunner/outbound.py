@@ -15,16 +15,18 @@ services of clouds, which give credentials to whoever asks from inside.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from llamarunner.config import OutboundSettings
@@ -34,6 +36,8 @@ MAX_URL_BYTES = 2048
 CHECK_SECONDS = 5.0
 LOOKUPS = 128  # threads that may hang in DNS without holding up the lookups of others
 FORBIDDEN = frozenset(map(chr, range(0x21))) | {"\\", "\x7f"}  # which parsers of URLs read differently
+MAX_INTERIM = 10  # answers 1xx before the one that counts
+NUMBER_LAST = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.*$", re.IGNORECASE)  # WHATWG URL 3.5, "ends in a number"
 AGENT = "LlamaRunner"
 
 Address = IPv4Address | IPv6Address
@@ -55,6 +59,7 @@ _NOT_PUBLIC = tuple(
         (
             *("192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/4", "240.0.0.0/4"),
             *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2002::/16", "3fff::/20"),
+            "::ffff:0:0:0/96",
             *("5f00::/16", "fec0::/10", "ff00::/8"),
         ),
     )
@@ -97,7 +102,7 @@ class Answer:
 
 
 def check_url(text: str) -> URL:
-    """Parse a URL that may be asked for at all, whatever its host. Raises Denied."""
+    """Parse a URL that may be asked for at all, whatever its host; without its fragment. Raises Denied."""
     if len(text.encode(errors="replace")) > MAX_URL_BYTES:
         raise Denied(f"The URL is longer than {MAX_URL_BYTES} bytes.")
     if FORBIDDEN & set(text):
@@ -111,7 +116,17 @@ def check_url(text: str) -> URL:
         raise Denied("The URL must begin with http:// or https:// and name a host.")
     if url.raw_user is not None or url.raw_password is not None:
         raise Denied("The URL may not have a user name or a password.")
-    return url
+    if NUMBER_LAST.search(host) and not _is_ipv4(host):
+        raise Denied("The URL's host must be a name, or an address of four numbers such as 192.0.2.1.")
+    return url.with_fragment(None)
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +214,31 @@ class _Gate:
         return socket.socket(family, kind, protocol)
 
 
+class _Handler(ResponseHandler):
+    """Reads one answer. aiohttp passes over any number of interim ones (RFC 9110, 15.2) without a pause, and so a host
+    that sends them without end would leave no time for anything else, not even for the timeout.
+    """
+
+    _interim = 0
+
+    def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
+        self._interim += 100 <= data[0].code < 200
+        if self._interim <= MAX_INTERIM:
+            super().feed_data(data, size)
+        elif self.transport is not None:
+            self.abort()
+            self.set_exception(aiohttp.ClientPayloadError("too many interim answers"))
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Keeps nothing: neither connections nor what DNS said."""
+
+    def __init__(self, gate: _Gate, resolver: AbstractResolver) -> None:
+        super().__init__(socket_factory=gate, resolver=resolver, force_close=True, use_dns_cache=False)
+        made = partial(_Handler, loop=asyncio.get_running_loop())
+        self._factory = cast("partial[ResponseHandler]", made)
+
+
 class SystemResolver(AbstractResolver):
     """The system's own resolver, in threads that nothing else waits for: a dead name server keeps one for long."""
 
@@ -258,15 +298,12 @@ class Outbound:
         Raises Denied or Unreachable.
         """
         url, gate = check_url(ask.url), self._gate(ask.loopback)
-        connector = aiohttp.TCPConnector(
-            socket_factory=gate, resolver=self.resolver, force_close=True, use_dns_cache=False
-        )
         sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **ask.headers}
         try:
             async with (
                 asyncio.timeout(ask.seconds) as scope,
                 aiohttp.ClientSession(
-                    connector=connector,
+                    connector=_Connector(gate, self.resolver),
                     trust_env=False,
                     auto_decompress=False,
                     cookie_jar=aiohttp.DummyCookieJar(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -62,7 +62,7 @@ _CLOSED = """
 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255
 :: ::1 ::7f00:1 ::ffff:10.0.0.1 ::ffff:127.0.0.1 64:ff9b::a00:1 64:ff9b::808:808 64:ff9b:1::1 100::1 2001::1
 2001:2::1 2001:db8::1 2001:10::1 2002:a00:1:: 2002:808:808:: 3fff::1 5f00::1 fc00::1 fd00:ec2::254 fe80::1 fec0::1
-ff02::1 ff0e::1
+ff02::1 ff0e::1 ::ffff:0:808:808 ::ffff:0:7f00:1
 """
 NOT_PUBLIC = _CLOSED.split()
 PUBLIC = (
@@ -312,6 +312,55 @@ async def test_what_is_no_http_or_no_server_or_no_tls_is_unreachable(target: Tar
         assert "127.0.0.1" not in caught.value.message
 
 
+@asynccontextmanager
+async def saying(interim: bytes, times: int | None) -> AsyncIterator[str]:
+    """A server that says something so many times, or without end, and then answers 200; gives its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            while times is None:
+                writer.write(interim * 1000)
+                await writer.drain()
+            writer.write(interim * times + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+INTERIM = [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 200 + b"\r\n\r\n"]
+
+
+@pytest.mark.parametrize("interim", INTERIM, ids=["100", "103"])
+async def test_interim_answers_without_end_are_no_answer(interim: bytes) -> None:
+    async with saying(interim, None) as url:
+        with pytest.raises(Unreachable, match="not valid HTTP"):
+            await ask(outbound(), url, seconds=2, loopback=True)
+    for times in (0, 1, 10):
+        async with saying(interim, times) as url:
+            assert (await ask(outbound(), url, loopback=True)).body == b"ok"
+    async with saying(interim, 11) as url:
+        with pytest.raises(Unreachable, match="not valid HTTP"):
+            await ask(outbound(), url, loopback=True)
+
+
 def test_urls_that_are_fine() -> None:
     for text in ("https://example.com/hook?a=b", "http://192.168.1.5:8080/", "https://bücher.example/x"):
         assert check_url(text).host
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "127.0.0.1.", "2130706433", "0177.0.0.1", "0x7f.1", "0x7f000001", "0", "8.8", "1.2.3.4.5", "1.0x"]
+)
+def test_numbers_that_are_no_whole_address_are_refused_at_once(host: str) -> None:
+    """Some programs read them as an address, and the one that would deliver does not (WHATWG URL, 3.5)."""
+    with pytest.raises(Denied, match="four numbers"):
+        check_url(f"http://{host}:8080/")
+    for fine in ("http://1.2.3.4/", "http://1.2.3.4.example/", "http://0x7f.example/", "http://[::1]/", "http://a1/"):
+        assert check_url(fine).host
+
+
+def test_what_only_a_browser_would_use_is_left_out() -> None:
+    assert str(check_url("https://example.com/hook?a=b#c")) == "https://example.com/hook?a=b"

@@ -360,8 +360,9 @@ class Supervisor:
             log.info("%s is unloaded (%s)", name, instance.stop_reason or "asked")
             self._bus.publish(ModelStopped(entry.id, instance.stop_reason or "asked"))
         else:
-            printed = instance.child.log.tail(20) if instance.child else []
-            log.error("%s failed: %s\n%s", name, instance.death.cause, "\n".join(f"    {line}" for line in printed))
+            log.error("%s failed: %s; GET /v1/models/%s/logs has its words", name, instance.death.cause, entry.id)
+            printed = instance.child.log.tail(20) if instance.child else []  # parts of prompts may be among it
+            log.debug("%s said last:\n%s", name, "\n".join(f"    {line}" for line in printed))
             self._bus.publish(ModelFailed(entry.id, instance.death.cause))
         instance.gone.set()
         del self._instances[name]

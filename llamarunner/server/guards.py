@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import secrets
 import time
 from http import HTTPStatus
@@ -52,6 +53,7 @@ READABLE_HEADERS = (  # by pages of other sites, besides those that the standard
     "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, "
     "X-RateLimit-Reset, X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests"
 )
+QUOTED = re.compile(r"""[\n:'"]|\bb['"]""")  # here the parser begins to quote the request
 PREFLIGHT_SECONDS = "600"
 CHANNEL_PATH = "/v1/ws"  # the only one that can be upgraded
 
@@ -235,9 +237,7 @@ def unreadable(request: web.BaseRequest, status: int, message: str | None) -> we
     """Answer a request that never became one, or a failure outside all guards."""
     request_id = secrets.token_hex(8)
     if status < 500:
-        error: LlamaRunnerError = InvalidRequest(
-            f"The request is not valid HTTP: {(message or 'unreadable').splitlines()[0][:200]}"
-        )
+        error: LlamaRunnerError = InvalidRequest(f"The request is not valid HTTP: {_without_quotes(message)}")
     else:
         error = ServerError(f"The server met an unexpected error; its log has it under {request_id}.")
     log.info("%s %s: unreadable request: %s", request_id, request.remote, error.message)
@@ -247,6 +247,14 @@ def unreadable(request: web.BaseRequest, status: int, message: str | None) -> we
     )
     response.force_close()
     return response
+
+
+def _without_quotes(message: str | None) -> str:
+    """Say what the parser says, but nothing that it quotes: that may be a key."""
+    if message and message.startswith("Got more than"):
+        return "the request line or a header is too long."
+    words = QUOTED.split((message or "").replace("'Host'", "Host"), maxsplit=1)[0].strip()
+    return f"{words or 'it cannot be read'}."
 
 
 def turned_away(error: LlamaRunnerError) -> bytes:

@@ -6,12 +6,14 @@ A log may hold prompts, if the runtime is told to be verbose; so it is for those
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from aiohttp import web
 
 from llamarunner.dialects.wire import COMMENT, sse
-from llamarunner.errors import RequestTimeout, ShuttingDown
-from llamarunner.fleet.output import MOST_LINES, Follower, News, Output
+from llamarunner.errors import Forbidden, RequestTimeout, ShuttingDown, Unauthorized
+from llamarunner.fleet.output import MOST_LINES, Follower, News
 from llamarunner.server import query
 from llamarunner.server.connection import drop
 from llamarunner.server.drain import STOPPING
@@ -35,12 +37,22 @@ async def logs(request: web.Request) -> web.StreamResponse:
     kind = EVENT_STREAM if EVENT_STREAM in request.headers.get("Accept", "") else PLAIN
     output = view.services.supervisor.output(entry)
     if follow and request.method == "GET":
-        return await _followed(request, kind, output, tail)
+
+        def check() -> None:
+            view.still_allows(request.headers)
+            view.check_management(request[CLIENT])
+            if not view.shows(entry):
+                raise Forbidden("The model is no longer to be seen.")
+
+        return await _followed(request, kind, output.follow(tail), check)
     body = _framed(kind, News(output.tail(tail), 0))
     return web.Response(body=body, content_type=kind, charset="utf-8")
 
 
-async def _followed(request: web.Request, kind: str, output: Output, tail: int) -> web.StreamResponse:
+async def _followed(
+    request: web.Request, kind: str, following: AbstractContextManager[Follower], check: Callable[[], None]
+) -> web.StreamResponse:
+    """Give lines as they come, for as long as `check` does not raise: settings and keys may change."""
     services = request.app[VIEW].services
     if services.drain.active:
         raise ShuttingDown(STOPPING, retry_after=5)
@@ -48,14 +60,15 @@ async def _followed(request: web.Request, kind: str, output: Output, tail: int) 
     response = web.StreamResponse(headers={"Content-Type": f"{kind}; charset=utf-8", **STREAM_HEADERS})
     try:
         async with Watch(Patience.of(services.settings.server, pulse=False)) as watch:
-            with services.drain.hosting(lambda: watch.end(ShuttingDown(STOPPING))), output.follow(tail) as follower:
+            with services.drain.hosting(lambda: watch.end(ShuttingDown(STOPPING))), following as follower:
                 await response.prepare(request)
                 while True:
                     watch.phase(Phase.NEWS)
                     said = await _next(services, kind, follower)
+                    check()
                     watch.phase(Phase.CLIENT)
                     await response.write(said)
-    except ShuttingDown:
+    except (ShuttingDown, Unauthorized, Forbidden):
         pass  # the end of a log is no failure
     except RequestTimeout:
         drop(request)

@@ -44,8 +44,8 @@ Schema = dict[str, Any]
 SCHEMAS = "#/components/schemas/{model}"
 
 # Every answer may be one of these, every POST one of the second kind too.
-ALWAYS = frozenset({400, 401, 403, 429, 500})
-WITH_BODY = frozenset({408, 413, 415, 503})
+ALWAYS = frozenset({400, 401, 403, 429, 500, 503})
+WITH_BODY = frozenset({408, 413, 415})
 MEANINGS = {
     400: "The request is malformed, or a value is wrong; `param` names it.",
     401: "An API key is needed, or the one given is not valid.",
@@ -57,7 +57,7 @@ MEANINGS = {
     429: "The client asks more than its limits allow; Retry-After says when it may ask again.",
     500: "The server met an unexpected error; its log has it under the X-Request-ID.",
     502: "The model's process died, or spoke nonsense.",
-    503: "Not now: the server stops, or the model is not ready; Retry-After says when to ask again.",
+    503: "Not now: the server stops, is full, or lacks something; Retry-After says when to ask again.",
     504: "The model's process fell silent.",
 }
 HEADERS: dict[str, tuple[str, Schema]] = {
@@ -187,7 +187,7 @@ def plain(path: str) -> str:
     return re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
 
 
-_NO_MODEL = frozenset({404})
+_NOT_FOUND = frozenset({404})
 _WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
 _FORCE = Flag("force", "Do not wait for running answers.")
 _TAIL = Count("tail", "The last so many lines.", logs_api.DEFAULT_TAIL, MOST_LINES)
@@ -198,7 +198,7 @@ _WEBHOOKS = tuple(
         *(method, plain(path), webhooks_api.ROUTES[method, path], answer),
         body=body,
         body_required=path.endswith("register"),
-        errors=frozenset({404, 503}) if "{" in path else frozenset({503}),
+        errors=_NOT_FOUND if "{" in path else frozenset(),
     )
     for method, path, answer, body in (
         ("POST", "/v1/webhooks/register", webhooks_api.WebhookRegistered, webhooks_api.RegisterBody),
@@ -217,25 +217,25 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/system/status", manage_api.system_status, manage_api.SystemStatus),
     Operation("GET", "/v1/server/info", manage_api.server_info, manage_api.ServerInfo),
     Operation("GET", "/v1/models", openai_api.list_models, openai.ModelList),
-    Operation("GET", "/v1/models/{id}", openai_api.retrieve_model, openai.Model, errors=_NO_MODEL),
-    Operation("GET", "/v1/models/{id}/status", models_api.status, models_api.ModelStatus, errors=_NO_MODEL),
-    Operation("GET", "/v1/models/{id}/info", models_api.info, models_api.ModelInfo, errors=_NO_MODEL),
+    Operation("GET", "/v1/models/{id}", openai_api.retrieve_model, openai.Model, errors=_NOT_FOUND),
+    Operation("GET", "/v1/models/{id}/status", models_api.status, models_api.ModelStatus, errors=_NOT_FOUND),
+    Operation("GET", "/v1/models/{id}/info", models_api.info, models_api.ModelInfo, errors=_NOT_FOUND),
     Operation(
         *("POST", "/v1/models/{id}/start", models_api.start, models_api.ModelStarted),
         body=models_api.Overrides,
         parameters=(_WAIT,),
-        errors=_NO_MODEL,
+        errors=_NOT_FOUND,
     ),
     Operation(
         *("POST", "/v1/models/{id}/stop", models_api.stop, models_api.ModelStopped),
         parameters=(_FORCE,),
-        errors=_NO_MODEL,
+        errors=_NOT_FOUND,
     ),
     Operation(
         *("GET", "/v1/models/{id}/logs", logs_api.logs, str),
         media=TEXT,
         parameters=(_TAIL,),  # an answer that follows has no end, and no description
-        errors=_NO_MODEL | {503},
+        errors=_NOT_FOUND,
     ),
     Operation("GET", "/metrics", metrics_api.metrics, str, media=TEXT),
     *_WEBHOOKS,

@@ -27,7 +27,7 @@ from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.spool import Spool
-from llamarunner.webhooks import Webhooks
+from llamarunner.webhooks import Asker, Webhooks
 
 
 @dataclass(slots=True)
@@ -157,6 +157,21 @@ class View:
     def _let_in(self, address: str, key: ApiKey | None) -> Account:
         SCOPE.set(ALL_MODELS if key is None else key.models)
         return self.account(address, key)
+
+    def still_allows(self, headers: Headers) -> None:
+        """Check the key of a request again in the middle of its answer, and let it see the key's models as they are
+        now. It was right once, so it is no guess. Raises Unauthorized.
+        """
+        key = self.rules.check_key(headers)
+        SCOPE.set(ALL_MODELS if key is None else key.models)
+
+    def asker(self, client: str, headers: Headers) -> Asker:
+        """Who asks for webhooks, and the models that it may see; `client` is an address. Raises Unauthorized."""
+        key = self.rules.check_key(headers)
+        globs = (self.door.models, ALL_MODELS if key is None else key.models)
+        name = f"{self.name} {key.bearer}" if key else self.name
+        scope = tuple(one for one in globs if "*" not in one)
+        return Asker(name, scope, budget_of(client), self.is_local(client))
 
     def is_local(self, client: str) -> bool:
         """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""

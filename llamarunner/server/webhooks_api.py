@@ -13,9 +13,9 @@ from llamarunner.config.settings import Globs
 from llamarunner.dialects import strict_json
 from llamarunner.events import timestamp
 from llamarunner.server import body
-from llamarunner.server.forwarded import budget_of
 from llamarunner.server.services import CLIENT, VIEW, View
-from llamarunner.webhooks import Attempt, Summary, Webhooks
+from llamarunner.server.watch import Patience, Watch
+from llamarunner.webhooks import Asker, Attempt, Summary, Webhooks
 
 
 class RegisterBody(Frozen):
@@ -106,59 +106,59 @@ class WebhookDeleted:
 
 async def register(request: web.Request) -> web.Response:
     """Register a URL, or change what a known one is told."""
-    view, webhooks = _asked(request)
+    view, webhooks, asker = _asked(request)
     raw, _ = await body.read_object(request, view.services.settings.server)
     wanted = body.validated(RegisterBody, raw)
-    client = request[CLIENT]
-    made = await webhooks.register(
-        wanted.url, wanted.events, wanted.secret, budget_of(client), loopback=view.is_local(client)
-    )
+    made = await webhooks.register(wanted.url, wanted.events, wanted.secret, asker)
     known = made.endpoint
     return _json(WebhookRegistered(True, known.id, known.url, known.events, "active", made.created, made.secret))
 
 
 async def list_webhooks(request: web.Request) -> web.Response:
     """List all webhooks."""
-    _, webhooks = _asked(request)
-    found = [Webhook(**_fields(summary)) for summary in await webhooks.summaries()]
+    _, webhooks, asker = _asked(request)
+    found = [Webhook(**_fields(summary)) for summary in await webhooks.summaries(asker)]
     return _json(WebhookList("list", found))
 
 
 async def retrieve(request: web.Request) -> web.Response:
     """Describe a webhook, and how the last attempts went."""
-    _, webhooks = _asked(request)
-    summary, attempts = await webhooks.get(request.match_info["id"])
+    _, webhooks, asker = _asked(request)
+    summary, attempts = await webhooks.get(request.match_info["id"], asker)
     return _json(WebhookDetail(**_fields(summary), attempts=list(map(_attempt, attempts))))
 
 
 async def delete(request: web.Request) -> web.Response:
     """Forget a webhook and what waits for it."""
-    _, webhooks = _asked(request)
-    await webhooks.delete(request.match_info["id"])
+    _, webhooks, asker = _asked(request)
+    await webhooks.delete(request.match_info["id"], asker)
     return _json(WebhookDeleted(True, request.match_info["id"], True))
 
 
 async def test(request: web.Request) -> web.Response:
     """Send a webhook the event `webhook.test` now; the answer tells how it went."""
-    _, webhooks = _asked(request)
-    attempt = _attempt(await webhooks.test(request.match_info["id"]))
+    view, webhooks, asker = _asked(request)
+    services = view.services
+    async with Watch(Patience.of(services.settings.server, pulse=False)) as watch:
+        with services.drain.counting(watch):
+            attempt = _attempt(await webhooks.test(request.match_info["id"], asker))
     return _json(WebhookTested(attempt.success, attempt))
 
 
 async def redeliver(request: web.Request) -> web.Response:
     """Send again what failed, or one delivery that the body names."""
-    view, webhooks = _asked(request)
+    view, webhooks, asker = _asked(request)
     wanted = RedeliverBody(delivery=None)
     if request.can_read_body:
         raw, _ = await body.read_object(request, view.services.settings.server)
         wanted = body.validated(RedeliverBody, raw)
-    return _json(WebhookRedelivered(True, await webhooks.redeliver(request.match_info["id"], wanted.delivery)))
+    return _json(WebhookRedelivered(True, await webhooks.redeliver(request.match_info["id"], wanted.delivery, asker)))
 
 
 async def enable(request: web.Request) -> web.Response:
     """Deliver again to a webhook that was disabled."""
-    _, webhooks = _asked(request)
-    return _json(Webhook(**_fields(await webhooks.enable(request.match_info["id"]))))
+    _, webhooks, asker = _asked(request)
+    return _json(Webhook(**_fields(await webhooks.enable(request.match_info["id"], asker))))
 
 
 ONE = "/v1/webhooks/{id:(?!register$)[^/]+}"
@@ -173,10 +173,10 @@ ROUTES = {
 }
 
 
-def _asked(request: web.Request) -> tuple[View, Webhooks]:
+def _asked(request: web.Request) -> tuple[View, Webhooks, Asker]:
     view = request.app[VIEW]
     view.check_management(request[CLIENT])
-    return view, view.services.webhooks
+    return view, view.services.webhooks, view.asker(request[CLIENT], request.headers)
 
 
 def _fields(summary: Summary) -> dict[str, Any]:

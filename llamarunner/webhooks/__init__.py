@@ -13,7 +13,7 @@ one that is given the same folder answers 503 for webhooks and does the rest of 
 registration, so that a server without webhooks writes nothing.
 """
 
-from llamarunner.webhooks.outbox import Attempt, Endpoint, Summary
+from llamarunner.webhooks.outbox import Asker, Attempt, Endpoint, Summary
 from llamarunner.webhooks.room import Registration, Webhooks
 
-__all__ = ["Attempt", "Endpoint", "Registration", "Summary", "Webhooks"]
+__all__ = ["Asker", "Attempt", "Endpoint", "Registration", "Summary", "Webhooks"]

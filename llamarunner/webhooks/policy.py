@@ -79,6 +79,14 @@ def wants(globs: Iterable[str], event: str) -> bool:
     return any(fnmatchcase(event, glob) for glob in globs)
 
 
+def may_hear(scope: Iterable[Sequence[str]], model_id: str | None) -> bool:
+    """Tell whether who has this scope, globs of which one of each must match, may hear of a model; None is of none."""
+    if model_id is None:
+        return True
+    folded = model_id.casefold()
+    return all(any(fnmatchcase(folded, glob.casefold()) for glob in globs) for globs in scope)
+
+
 def check_events(globs: Sequence[str]) -> None:
     """Raise InvalidRequest for a glob that no event will ever match."""
     for glob in globs:

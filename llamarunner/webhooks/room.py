@@ -13,9 +13,10 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -27,7 +28,18 @@ from llamarunner.events import Bus, Event, Subscription, timestamp
 from llamarunner.outbound import Denied, Outbound
 from llamarunner.webhooks import policy, signing
 from llamarunner.webhooks.delivery import Line, attempted
-from llamarunner.webhooks.outbox import FILE_NAME, Attempt, Endpoint, Message, Outbox, Summary
+from llamarunner.webhooks.outbox import (
+    FILE_NAME,
+    HOUSE,
+    Asker,
+    Attempt,
+    Damaged,
+    Endpoint,
+    Message,
+    Newer,
+    Outbox,
+    Summary,
+)
 
 log = logging.getLogger("llamarunner.webhooks")
 
@@ -68,8 +80,10 @@ class Webhooks:
         folder = settings.state_folder or platformdirs.user_state_path("llamarunner", appauthor=False)
         self._file = Path(folder) / FILE_NAME
         self._outbox: Outbox | None = None  # used in the thread alone
+        self._complaint = ""  # what is wrong with it, as the log has it
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhooks")
         self._lines: dict[str, tuple[Line, asyncio.Task[None]]] = {}
+        self._ended = False
         self._stack = contextlib.ExitStack()
         self._group = asyncio.TaskGroup()
 
@@ -77,12 +91,8 @@ class Webhooks:
         await self._group.__aenter__()
         self._mailbox = self._stack.enter_context(self._bus.subscribe((*policy.EVENTS, _Closing.name)))
         if self.settings.enabled:
-            try:
+            with contextlib.suppress(NoWebhooks, ServiceUnavailable):  # the rest of the server does its work
                 await self._do(lambda _: None)
-            except NoWebhooks:
-                pass
-            except ServiceUnavailable as error:
-                log.warning("nothing is delivered to webhooks: %s", error.message)
         self._intake = self._group.create_task(self._take_in(self._mailbox))
         return self
 
@@ -94,6 +104,7 @@ class Webhooks:
                 for line, _task in list(self._lines.values()):
                     await line.idle.wait()
         self._stack.close()
+        self._ended = True
         self._intake.cancel()
         for _line, task in self._lines.values():
             task.cancel()
@@ -111,69 +122,69 @@ class Webhooks:
 
     # ── for clients ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def register(
-        self, url: str, events: Sequence[str], secret: str | None, client: str, loopback: bool
-    ) -> Registration:
+    async def register(self, url: str, events: Sequence[str], secret: str | None, asker: Asker) -> Registration:
         """Tell a URL what happens; one that is known gets these events, this secret if one is given, and is enabled.
 
-        `client` is who asks, and `loopback` whether the URL may lead to this machine.
+        It will be told of those models alone that the asker may see now.
         Raises InvalidRequest that names the field too, and Forbidden if there are too many.
         """
         self._check_enabled()
         policy.check_events(events)
         _check_secret(secret)
         try:
-            plain = str(await self._outbound.check(url, loopback=loopback))
+            plain = str(await self._outbound.check(url, loopback=asker.loopback))
         except Denied as error:
             error.param = "url"
             raise
         chosen = secret or signing.new_secret()
-        wanted = Endpoint(_new_id("wh"), plain, tuple(events), chosen, client, loopback, time.time())
-        endpoint, created = await self._do(lambda box: box.register(wanted, keep_secret=secret is None), create=True)
-        self._wake(endpoint.id)
-        self._hasten(endpoint.id)
+        wanted = Endpoint(
+            *(_new_id("wh"), plain, tuple(events), chosen, asker.client, asker.loopback, time.time()),
+            owner=asker.name,
+            scope=asker.scope,
+        )
+
+        def change(box: Outbox) -> tuple[Endpoint, bool]:
+            return box.register(wanted, keep_secret=secret is None)
+
+        endpoint, created = await self._change(change, lambda made: self._wake(made[0].id, now=True), create=True)
         return Registration(endpoint, chosen if created or secret else None, created)
 
-    async def summaries(self) -> list[Summary]:
-        """All webhooks, the oldest first."""
+    async def summaries(self, asker: Asker = HOUSE) -> list[Summary]:
+        """All webhooks that the asker sees, the oldest first."""
         self._check_enabled()
         try:
-            return await self._do(lambda box: box.endpoints())
+            return await self._do(lambda box: box.endpoints(asker))
         except NoWebhooks:
             return []
 
-    async def get(self, endpoint_id: str) -> tuple[Summary, list[Attempt]]:
+    async def get(self, endpoint_id: str, asker: Asker = HOUSE) -> tuple[Summary, list[Attempt]]:
         """One webhook and its last attempts, the newest first."""
         self._check_enabled()
-        return await self._do(lambda box: (box.endpoint(endpoint_id), box.attempts(endpoint_id)))
+        return await self._do(lambda box: (box.endpoint(endpoint_id, asker), box.attempts(endpoint_id)))
 
-    async def delete(self, endpoint_id: str) -> None:
+    async def delete(self, endpoint_id: str, asker: Asker = HOUSE) -> None:
         """Forget a webhook; an attempt under way is broken off."""
         self._check_enabled()
-        await self._do(lambda box: box.delete(endpoint_id))
-        if line := self._lines.pop(endpoint_id, None):
-            line[1].cancel()
+        await self._change(lambda box: box.delete(endpoint_id, asker), lambda _: self._end(endpoint_id))
 
-    async def enable(self, endpoint_id: str) -> Summary:
+    async def enable(self, endpoint_id: str, asker: Asker = HOUSE) -> Summary:
         """Deliver to a webhook again, beginning with what waits for it."""
         self._check_enabled()
-        try:
-            return await self._do(lambda box: box.enable(endpoint_id))
-        finally:  # also when whoever asked has left
-            self._hasten(endpoint_id)
+        return await self._change(
+            lambda box: box.enable(endpoint_id, asker), lambda _: self._wake(endpoint_id, now=True)
+        )
 
-    async def redeliver(self, endpoint_id: str, message: str | None) -> int:
+    async def redeliver(self, endpoint_id: str, message: str | None, asker: Asker = HOUSE) -> int:
         """Send one delivery, or all that failed, once more with the same ids; tells how many."""
         self._check_enabled()
-        try:
-            return await self._do(lambda box: box.redeliver(endpoint_id, message))
-        finally:
-            self._hasten(endpoint_id)
+        return await self._change(
+            lambda box: box.redeliver(endpoint_id, message, asker), lambda _: self._wake(endpoint_id, now=True)
+        )
 
-    async def test(self, endpoint_id: str) -> Attempt:
+    async def test(self, endpoint_id: str, asker: Asker = HOUSE) -> Attempt:
         """Send a webhook an event of its own, now and once, past all that waits; tells how it went."""
         self._check_enabled()
-        endpoint = (await self._do(lambda box: box.endpoint(endpoint_id))).endpoint
+        endpoint = (await self._do(lambda box: box.endpoint(endpoint_id, asker))).endpoint
         document: dict[str, object] = {
             "event": policy.TEST_EVENT,
             "timestamp": timestamp(time.time()),
@@ -202,47 +213,80 @@ class Webhooks:
                 continue
             message = _message(event.name, event.payload())
             try:
-                for endpoint_id in await self._do(lambda box, message=message: box.add(message)):  # type: ignore[misc]
-                    self._wake(endpoint_id)
-            except NoWebhooks:
-                pass
-            except ServiceUnavailable as error:
-                log.warning("webhooks are not told of %s: %s", event.name, error.message)
+                await self._change(
+                    partial(Outbox.add, message=message, model_id=getattr(event, "model_id", None)), self._wake_all
+                )
+            except (NoWebhooks, ServiceUnavailable):
+                pass  # the log has it
             except Exception:  # a mistake of ours here must not end the server
                 log.exception("webhooks are not told of %s", event.name)
 
-    def _wake(self, endpoint_id: str) -> None:
-        """Set the line of a webhook going, and make it first if need be."""
+    def _wake(self, endpoint_id: str, *, now: bool = False) -> None:
+        """Set the line of a webhook going, and make it first if need be; `now` ends its pause after a failure."""
+        if self._ended:
+            return
         if endpoint_id not in self._lines:
             line = Line(endpoint_id, self._do, self._outbound, lambda: self.settings)
             self._lines[endpoint_id] = line, self._group.create_task(line.run())
-        self._lines[endpoint_id][0].wake()
+        self._lines[endpoint_id][0].wake(now=now)
 
-    def _hasten(self, endpoint_id: str) -> None:
-        """End the pause of a line after a failure."""
-        if endpoint_id in self._lines:
-            self._lines[endpoint_id][0].wake(now=True)
+    def _wake_all(self, endpoint_ids: Iterable[str]) -> None:
+        for endpoint_id in endpoint_ids:
+            self._wake(endpoint_id)
+
+    def _end(self, endpoint_id: str) -> None:
+        """End the line of a webhook that is gone, and the attempt under way."""
+        if line := self._lines.pop(endpoint_id, None):
+            line[1].cancel()
 
     # ── the outbox's thread ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _change(self, work: Callable[[Outbox], T], then: Callable[[T], None], create: bool = False) -> T:
+        """Do some work on the outbox, and tell the lines of it, also if whoever asked has left meanwhile.
+
+        The thread itself calls for `then`, so that the lines hear of all changes in their order.
+        """
+        loop = asyncio.get_running_loop()
+
+        def change(box: Outbox) -> T:
+            result = work(box)
+            loop.call_soon_threadsafe(then, result)
+            return result
+
+        return await self._do(change, create)
 
     async def _do(self, work: Callable[[Outbox], T], create: bool = False) -> T:
         """Do some work on the outbox, which is opened first if need be. Raises NoWebhooks if there is no file."""
 
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, lambda: work(self._outbox or self._open(loop, create)))
-        except (sqlite3.Error, OSError) as error:
-            log.warning("the webhooks' file %s: %s", self._file, error)
+            done = await loop.run_in_executor(self._thread, lambda: work(self._outbox or self._open(loop, create)))
+        except (sqlite3.Error, OSError, Damaged, Newer) as error:
+            self._complain(error)
             raise ServiceUnavailable(_advice(error), retry_after=10) from error
+        self._complaint = ""
+        return done
+
+    def _complain(self, error: Exception) -> None:
+        """Log that the file cannot be used, once until it can."""
+        complaint, self._complaint = self._complaint, f"{type(error).__name__}: {error}"
+        if complaint != self._complaint:
+            log.warning("webhooks are not told what happens, since their file %s cannot be used: %s", self._file, error)
 
     def _open(self, loop: asyncio.AbstractEventLoop, create: bool) -> Outbox:
         """Open the outbox, and set all lines going."""
         if not create and not self._file.exists():
             raise NoWebhooks("There are no webhooks.")
-        self._outbox = Outbox(self._file)
-        for known in self._outbox.endpoints():
-            loop.call_soon_threadsafe(self._wake, known.endpoint.id)
-        return self._outbox
+        outbox = Outbox(self._file)
+        try:
+            known = outbox.endpoints()
+        except BaseException:
+            outbox.close()
+            raise
+        self._outbox = outbox
+        for one in known:
+            loop.call_soon_threadsafe(self._wake, one.endpoint.id)
+        return outbox
 
     def _close(self) -> None:
         if self._outbox:
@@ -272,6 +316,11 @@ def _check_secret(secret: str | None) -> None:
 def _advice(error: Exception) -> str:
     """Say what is wrong with the outbox, and what the owner can do; no path."""
     text = str(error)
+    if isinstance(error, Newer):
+        return (
+            "The file of the webhooks was written by a later version of LlamaRunner; use that one, or set another "
+            "folder (webhooks.state_folder)."
+        )
     if "locked" in text:
         return (
             "Another LlamaRunner holds the webhooks of this state folder; give one of the two another folder "
@@ -279,6 +328,7 @@ def _advice(error: Exception) -> str:
         )
     if "full" in text:
         return "The disk, or the outbox of webhooks, is full."
-    if "not a database" in text or "malformed" in text:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if not isinstance(error, OSError) and code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f"The file of the webhooks is damaged; move {FILE_NAME} out of the state folder, its path is in the log."
     return "The state folder cannot be written; set webhooks.state_folder to one that can."

@@ -132,6 +132,23 @@ async def test_f05_child_that_exits_while_loading_fails_at_once_with_the_cause(
         assert told in event.cause
 
 
+async def test_what_a_dead_child_said_is_not_in_the_servers_log(
+    make_fleet: MakeFleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be parts of prompts; the log of the model has it, and at level debug the server's too."""
+    caplog.set_level("INFO", "llamarunner")
+    switches = ["--fake-exit", "1", "--fake-print", "what somebody asked"]
+    async with make_fleet({"a": switches, "b": switches}) as fleet:
+        with pytest.raises(ModelFailed):
+            await use(fleet, "a")
+        assert "what somebody asked" not in caplog.text
+        assert "a failed: its process ended with exit code 1; GET /v1/models/a/logs has its words" in caplog.text
+        caplog.set_level("DEBUG", "llamarunner")
+        with pytest.raises(ModelFailed):
+            await use(fleet, "b")
+        assert "what somebody asked" in caplog.text
+
+
 async def test_f06_load_that_runs_out_of_memory_evicts_the_idle_and_tries_once_more(make_fleet: MakeFleet) -> None:
     oom = ["--fake-signal", str(int(signal.SIGKILL))]
     async with make_fleet({"a": [], "b": oom}) as fleet:

@@ -234,3 +234,31 @@ async def _expect_continue(house: House, body: str) -> None:
         writer.write(body.encode())
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /{secret} HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nAuthorization: Bearer {secret}\r\n",
+        "GET / HTTP/1.1\r\n{secret}: x\r\n",
+        "GET / HTTP/1.1\r\nX-Key sk-SECRET\r\n",
+        "sk-SECRET / HTTP/1.1\r\n",
+        "GET / sk-SECRET\r\n",
+        "GET http://sk-SECRET:x/ HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: sk-SECRET\r\n",
+        "GET / HTTP/1.1\r\nTransfer-Encoding: sk-SECRET\r\n",
+    ],
+)
+async def test_nothing_of_an_unreadable_request_is_quoted(
+    tmp_path: Path, head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with open_house(tmp_path, models={}) as house:
+        said = await house.request(
+            head.format(secret="sk-SECRET" + "x" * 9000) + "Host: localhost\r\nConnection: close\r\n\r\n"
+        )
+    assert said[:12] in (b"HTTP/1.1 400", b"HTTP/1.0 400")
+    assert b"SECRET" not in said
+    assert "SECRET" not in caplog.text
+    assert (b"too long" in said) == ("{secret}" in head)

@@ -156,6 +156,32 @@ async def test_a_follower_is_a_stream_for_the_limits(tmp_path: Path) -> None:
             assert head.status == 200
 
 
+FEWER = {
+    "the key is gone": [{"key": "other"}],
+    "the key sees other models": [{"key": "k", "models": ["other"]}],
+    "the door lets nobody manage": [{"key": "k"}],
+}
+
+
+@pytest.mark.parametrize("change", FEWER)
+async def test_a_follower_hears_no_more_when_it_may_no_longer(tmp_path: Path, change: str) -> None:
+    async with (
+        open_house(tmp_path, door=keyed([{"key": "k"}])) as house,
+        logs(house, "?follow=true", headers={"Authorization": "Bearer k"}) as response,
+    ):
+        output_of(house).add([b"one"])
+        assert await line(response) == "one\n"
+        management = "never" if "manage" in change else "auto"
+        for view in house.services.views:
+            view.configure(keyed(FEWER[change], allow_management=management))
+        output_of(house).add([b"secret"])
+        assert await line(response) == ""
+
+
+def keyed(keys: list[dict[str, Any]], **more: Any) -> Door:
+    return Door.model_validate({"api_keys": keys, "rate_limits": NO_LIMITS, **more})
+
+
 @pytest.mark.parametrize("action", ["start", "stop"])
 async def test_actions_asked_in_the_wrong_way_are_405(tmp_path: Path, action: str) -> None:
     async with open_house(tmp_path) as house:

@@ -241,3 +241,51 @@ async def test_a_hanging_target_delays_no_request(tmp_path: Path, target: Target
             async with house.chat(max_tokens=1) as response:
                 assert response.status == 200
         assert time.monotonic() - began < 2
+
+
+async def test_a_test_under_way_is_answered_when_the_server_stops(tmp_path: Path, target: Target) -> None:
+    target.behaviour = hang
+    async with open_house(tmp_path) as house:
+        made = await register(house, target.url)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(ask(house, "POST", f"/{made['id']}/test"))
+            await target.wait(1)
+            house.services.drain.begin()
+            assert not await house.services.drain.idle(0.05)
+            house.services.drain.expire()
+        status, answer = asking.result()
+        assert (status, answer["error"]["message"]) == (503, "The server is shutting down.")
+        assert await house.services.drain.idle(1)
+
+
+async def test_a_key_for_some_models_hears_of_no_others_and_sees_its_own(tmp_path: Path, target: Target) -> None:
+    keys = [{"key": "full"}, {"key": "some", "models": ["chat"]}]
+    door = Door.model_validate({"api_keys": keys, "rate_limits": NO_LIMITS})
+    full, some = ({"headers": {"Authorization": f"Bearer {key}"}} for key in ("full", "some"))
+    async with open_house(tmp_path, models={"chat": {}, "hidden": {}}, door=door, webhooks=QUICK) as house:
+        theirs = {"url": f"{target.url}/full?token=1", "events": EVENTS}
+        webhook = (await ask(house, "POST", "/register", json=theirs, **full))[1]["id"]
+        mine = (await ask(house, "POST", "/register", json={"url": target.url, "events": ["*"]}, **some))[1]["id"]
+        assert [one["id"] for one in (await ask(house, "GET", **some))[1]["data"]] == [mine]
+        assert [one["id"] for one in (await ask(house, "GET", **full))[1]["data"]] == [webhook, mine]
+        asks = [("GET", ""), ("POST", "/test"), ("POST", "/redeliver"), ("POST", "/enable"), ("DELETE", "")]
+        for method, path in asks:
+            assert (await ask(house, method, f"/{webhook}{path}", **some))[0] == 404, path
+        assert (await ask(house, "POST", "/register", json=theirs, **some))[0] == 403
+        for model in ("hidden", "chat"):
+            async with house.post(f"/v1/models/{model}/start?wait=true", {}, **full) as response:
+                assert response.status == 200
+        await house.until(lambda: len(target.to("/hook/full")) == 4 and len(target.to("/hook")) == 2)
+        assert {letter.document["data"]["model_id"] for letter in target.to("/hook")} == {"chat"}
+        for method, path in asks:
+            assert (await ask(house, method, f"/{mine}{path}", **some))[0] == 200, path
+
+
+async def test_a_door_for_some_models_tells_of_no_others(tmp_path: Path, target: Target) -> None:
+    door = Door.model_validate({"models": ["chat"], "rate_limits": NO_LIMITS})
+    async with open_house(tmp_path, models={"chat": {}, "hidden": {}}, door=door, webhooks=QUICK) as house:
+        await register(house, target.url, ["*"])
+        for model in ("hidden", "chat"):
+            await house.services.supervisor.start(house.services.catalog.find(model))
+        assert {letter.document["data"]["model_id"] for letter in await target.wait(2)} == {"chat"}
+        assert (await ask(house, "GET", door="ollama"))[1]["data"] == []

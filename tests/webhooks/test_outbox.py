@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from llamarunner.errors import Forbidden, WebhookNotFound
-from llamarunner.webhooks import outbox
-from llamarunner.webhooks.outbox import Attempt, Delivery, Endpoint, Message, Outbox
+from llamarunner.webhooks import outbox, signing
+from llamarunner.webhooks.outbox import HOUSE, Asker, Attempt, Delivery, Endpoint, Message, Outbox
 from llamarunner.webhooks.policy import Verdict
 
 
@@ -28,8 +31,12 @@ def box(file: Path) -> Iterator[Outbox]:
     box.close()
 
 
+def secret(name: str) -> str:
+    return signing.PREFIX + base64.b64encode(name.encode().ljust(24)).decode()
+
+
 def endpoint(name: str = "a", client: str = "127.0.0.1", events: tuple[str, ...] = ("*",)) -> Endpoint:
-    return Endpoint(f"wh_{name}", f"https://{name}.example/", events, f"secret {name}", client, False, time.time())
+    return Endpoint(f"wh_{name}", f"https://{name}.example/", events, secret(name), client, False, time.time())
 
 
 def add(box: Outbox, *ids: str, event: str = "model.started") -> list[str]:
@@ -81,7 +88,7 @@ def test_it_survives_and_belongs_to_one_at_a_time(file: Path) -> None:
     assert [one.endpoint.url for one in second.endpoints()] == ["https://a.example/"]
     head = second.head("wh_a")
     assert head
-    assert (head.message.body, head.endpoint.secret) == (b"body of 1", "secret a")
+    assert (head.message.body, head.endpoint.secret) == (b"body of 1", secret("a"))
     assert heads(second, "wh_a") == ["1", "2", "3"]
     second.close()
 
@@ -104,11 +111,11 @@ def test_a_known_url_is_changed(box: Outbox) -> None:
     add(box, "1")
     finish(box, "wh_a", Verdict.GIVEN_UP, finish_with)
     assert box.endpoint("wh_a").endpoint.disabled == finish_with
-    again = Endpoint("wh_new", "https://a.example/", ("server.*",), "other", "10.0.0.1", True, 0.0)
+    again = Endpoint("wh_new", "https://a.example/", ("server.*",), secret("other"), "10.0.0.1", True, 0.0)
     changed, created = box.register(again, keep_secret=True)
-    assert (changed.id, changed.events, changed.secret, changed.disabled) == ("wh_a", ("server.*",), "secret a", None)
+    assert (changed.id, changed.events, changed.secret, changed.disabled) == ("wh_a", ("server.*",), secret("a"), None)
     assert not created
-    assert box.register(again, keep_secret=False)[0].secret == "other"
+    assert box.register(again, keep_secret=False)[0].secret == secret("other")
     assert len(box.endpoints()) == 1
 
 
@@ -217,3 +224,53 @@ def test_a_full_disk_leaves_all_as_it_was(file: Path) -> None:
         box.add(Message("2", "model.started", b"x" * 1_000_000))
     assert heads(box, "wh_a") == ["1"]
     box.close()
+
+
+def test_who_sees_some_models_only_is_told_of_no_others(box: Outbox) -> None:
+    box.register(endpoint("all"), keep_secret=True)
+    scope = (("Chat*", "embed"), ("*-small",))
+    box.register(replace(endpoint("some"), owner="door key", scope=scope), keep_secret=True)
+    for model, told in {"chat-small": True, "chat-big": False, "embed": False, "other-small": False}.items():
+        assert ("wh_some" in box.add(Message(model, "model.started", b""), model)) is told, model
+    assert box.add(Message("none", "server.stopping", b"")) == ["wh_all", "wh_some"]
+
+
+def test_who_sees_some_models_only_sees_its_own_webhooks(box: Outbox) -> None:
+    mine = replace(endpoint("mine"), owner="door a", scope=(("chat",),))
+    box.register(mine, keep_secret=True)
+    box.register(endpoint("all"), keep_secret=True)
+    owner, other = Asker("door a", (("chat",),)), Asker("door b", (("chat",),))
+    for asker, seen in ((owner, ["wh_mine"]), (other, []), (HOUSE, ["wh_mine", "wh_all"])):
+        assert [one.endpoint.id for one in box.endpoints(asker)] == seen
+        for webhook in ("wh_mine", "wh_all"):
+            for ask in (box.endpoint, box.enable, partial(box.redeliver, message=None)):
+                if webhook in seen:
+                    ask(webhook, asker=asker)
+                    continue
+                with pytest.raises(WebhookNotFound):
+                    ask(webhook, asker=asker)
+    for asker in (owner, other):
+        with pytest.raises(WebhookNotFound):
+            box.delete("wh_all", asker)
+        theirs = replace(endpoint("all"), owner=asker.name, scope=asker.scope)
+        with pytest.raises(Forbidden, match="Somebody else"):
+            box.register(theirs, keep_secret=True)
+    assert box.register(replace(mine, events=("x",)), keep_secret=True)[0].events == ("x",)
+    taken, created = box.register(replace(mine, owner="door", scope=()), keep_secret=True)
+    assert (taken.owner, taken.scope, created) == ("door", (), False)
+    with pytest.raises(WebhookNotFound):
+        box.endpoint("wh_mine", owner)
+
+
+def test_a_file_of_the_version_before_is_taken_over(file: Path) -> None:
+    box = Outbox(file)
+    box.register(endpoint(), keep_secret=True)
+    box._db.executescript(
+        "ALTER TABLE endpoints DROP COLUMN owner; ALTER TABLE endpoints DROP COLUMN scope; PRAGMA user_version=1"
+    )
+    box.close()
+    for message in ("1", "2"):
+        box = Outbox(file)
+        assert box.endpoint("wh_a").endpoint.scope == ()
+        assert add(box, message) == ["wh_a"]
+        box.close()

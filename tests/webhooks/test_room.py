@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from llamarunner.config import OutboundSettings, WebhookSettings
 from llamarunner.errors import Forbidden, InvalidRequest, ServiceUnavailable, WebhookNotFound
 from llamarunner.events import Bus, ModelFailed, ModelStarted, ModelStopped, RequestFinished, ServerStopping
 from llamarunner.outbound import Outbound, SystemResolver
-from llamarunner.webhooks import Attempt, Summary, Webhooks, room
+from llamarunner.webhooks import Asker, Attempt, Summary, Webhooks, room
 from tests.conftest import eventually
 from tests.test_outbound import Zone, name_server
 from tests.webhooks.target import Target, drip, endless, hang, opened, redirect
 
+HERE = Asker("lmstudio", client="127.0.0.1", loopback=True)
+AWAY = Asker("lmstudio", client="10.0.0.9")
 QUICK = {"retry_base_seconds": 0.01, "attempt_seconds": 5}
 
 
@@ -48,7 +51,7 @@ async def running(
 
 async def register(webhooks: Webhooks, url: str, *events: str, secret: str | None = None) -> tuple[str, str | None]:
     """Register a URL of this machine; returns the id and the secret."""
-    made = await webhooks.register(url, events or ("*",), secret, "127.0.0.1", loopback=True)
+    made = await webhooks.register(url, events or ("*",), secret, HERE)
     return made.endpoint.id, made.secret
 
 
@@ -196,7 +199,7 @@ async def test_f62_a_webhook_that_fails_for_too_long_is_disabled_and_says_why(tm
         assert "status 503" in (now.endpoint.disabled or "")
         assert len((await webhooks.get(webhook))[1]) == len(told), "and nothing more is sent"
         target.behaviour = 200
-        made = await webhooks.register(target.url, ["model.*"], None, "127.0.0.1", loopback=True)
+        made = await webhooks.register(target.url, ["model.*"], None, HERE)
         assert (made.created, made.secret, made.endpoint.disabled) == (False, None, None)
         assert (await target.wait(len(told) + 1))[-1].document["data"]["model_id"] == "b"
 
@@ -301,7 +304,7 @@ async def test_f61_targets_inside_are_refused_and_dialled_never(tmp_path: Path, 
     async with running(tmp_path) as webhooks:
         for url in (target.url, "http://10.0.0.1/", "http://169.254.169.254/latest/", "file:///etc/passwd", "x"):
             with pytest.raises(InvalidRequest) as caught:
-                await webhooks.register(url, ["*"], None, "10.0.0.9", loopback=False)
+                await webhooks.register(url, ["*"], None, AWAY)
             assert caught.value.param == "url"
         assert await webhooks.summaries() == []
     async with running(tmp_path, own_ports={target.port}) as webhooks:
@@ -323,7 +326,7 @@ async def test_s35_a_name_that_leads_inside_later_is_refused_at_every_attempt(tm
     with name_server(Zone("8.8.8.8", "127.0.0.1")) as resolver:
         async with running(tmp_path, bus, resolver=resolver) as webhooks:
             url = f"http://rebind.example:{target.port}/"
-            made = await webhooks.register(url, ["*"], None, "10.0.0.9", loopback=False)
+            made = await webhooks.register(url, ["*"], None, AWAY)
             bus.publish(ModelStopped("a", "idle"))
             told = await attempts(webhooks, made.endpoint.id, 3)
             assert all("not public" in (one.error or "") for one in told)
@@ -345,6 +348,62 @@ async def test_a_deleted_webhook_is_told_nothing(tmp_path: Path, target: Target)
             await webhooks.get(webhook)
         bus.publish(ModelStopped("c", "idle"))
     assert len(target.letters) == 1
+
+
+async def left_early(webhooks: Webhooks, asked: Coroutine[Any, Any, object]) -> None:
+    """Ask for something and leave while the outbox is at it; returns when it is done all the same."""
+    begun, free = threading.Event(), threading.Event()
+
+    def hold(_: str) -> None:
+        begun.set()
+        free.wait()
+
+    await webhooks._do(lambda box: box._db.set_trace_callback(hold))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(asked)
+        await eventually(begun.is_set)
+        asking.cancel()
+        await asyncio.wait({asking})
+        free.set()
+    assert asking.cancelled()
+    await webhooks._do(lambda _: None)
+
+
+async def test_who_asks_and_leaves_is_obeyed_all_the_same(tmp_path: Path, target: Target) -> None:
+    bus = Bus()
+    target.behaviour = hang
+    async with running(tmp_path, bus) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+        bus.publish(ModelStopped("a", "idle"))
+        await target.wait(1)
+        await left_early(webhooks, webhooks.delete(webhook))
+        assert await webhooks.summaries() == []
+        assert webhooks._lines == {}, "the attempt is broken off"
+        target.script = [500]
+    async with running(tmp_path, bus, retry_base_seconds=3600) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+        bus.publish(ModelStopped("b", "idle"))
+        await attempts(webhooks, webhook, 1)
+        target.behaviour = 200
+        await left_early(webhooks, register(webhooks, target.url))
+        assert (await attempts(webhooks, webhook, 2))[1].status == 200, "a registration ends the pause"
+
+
+async def test_an_event_on_its_way_makes_no_line_for_a_webhook_that_is_deleted(tmp_path: Path, target: Target) -> None:
+    bus = Bus()
+    async with running(tmp_path, bus) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+        free = threading.Event()
+        webhooks._thread.submit(free.wait)
+        bus.publish(ModelStopped("a", "idle"))
+        await eventually(lambda: not webhooks._thread._work_queue.empty())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(webhooks.delete(webhook))
+            await eventually(lambda: webhooks._thread._work_queue.qsize() == 2)
+            free.set()
+            time.sleep(0.05)  # noqa: ASYNC251  both are done before the loop hears of the first
+        await taken_in(webhooks)
+        assert webhooks._lines == {}
 
 
 async def test_a_server_without_webhooks_writes_nothing(tmp_path: Path) -> None:
@@ -389,6 +448,51 @@ async def test_an_outbox_that_cannot_be_used_says_what_to_do(tmp_path: Path, tar
             await register(webhooks, target.url)
     assert ("damaged" if kind == "damaged" else "webhooks.state_folder") in caught.value.message
     assert str(tmp_path) not in caught.value.message
+
+
+DAMAGE = {
+    "events": "UPDATE endpoints SET events = replace(events, '\"]', '\"}')",
+    "events that are no texts": "UPDATE endpoints SET events = '[[1]]'",
+    "created_at": "UPDATE endpoints SET created_at = 'x'",
+    "secret": "UPDATE endpoints SET secret = 'whsec_%%'",
+    "not UTF-8": "UPDATE endpoints SET url = CAST(x'ff' AS TEXT)",
+    "a column that is gone": "ALTER TABLE endpoints DROP COLUMN dropped",
+    "later version": "PRAGMA user_version = 99",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_a_damaged_file_costs_the_webhooks_alone(
+    tmp_path: Path, target: Target, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+    with closing(sqlite3.connect(tmp_path / "state" / "webhooks.sqlite3", isolation_level=None)) as db:
+        db.execute(DAMAGE[damage])
+    bus = Bus()
+    async with running(tmp_path, bus) as webhooks:
+        for _ in range(3):
+            bus.publish(ModelStopped("a", "idle"))
+        for ask in (webhooks.get, webhooks.delete, webhooks.enable, webhooks.test):
+            with pytest.raises(ServiceUnavailable, match="later version" if damage == "later version" else "damaged"):
+                await ask(webhook)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert len(warnings) == 1, warnings
+    assert "webhooks.sqlite3" in warnings[0]
+    assert "whsec_%" not in warnings[0]
+
+
+async def test_a_column_more_does_no_harm(tmp_path: Path, target: Target) -> None:
+    async with running(tmp_path) as webhooks:
+        webhook, _ = await register(webhooks, target.url)
+    with closing(sqlite3.connect(tmp_path / "state" / "webhooks.sqlite3", isolation_level=None)) as db:
+        for table in ("endpoints", "messages", "deliveries", "attempts"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN more TEXT DEFAULT 'x'")
+    bus = Bus()
+    async with running(tmp_path, bus) as webhooks:
+        bus.publish(ModelStopped("a", "idle"))
+        await attempts(webhooks, webhook, 1)
+        assert (await standing(webhooks, webhook)).endpoint.url == target.url
 
 
 async def test_a_full_outbox_breaks_nothing(tmp_path: Path, target: Target) -> None:
