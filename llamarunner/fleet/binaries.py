@@ -19,7 +19,7 @@ from pathlib import Path
 import llamarunner
 from llamarunner.config import RuntimeSettings
 from llamarunner.errors import ConfigError, ModelFailed
-from llamarunner.fleet.keeping import MARKER
+from llamarunner.fleet.keeping import ENDING, MARKER
 from llamarunner.fleet.runtimes import Build, environment, flags_of
 
 log = logging.getLogger("llamarunner.fleet")
@@ -116,6 +116,8 @@ def _output(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
+        if ENDING.is_set():
+            raise ModelFailed("The server is shutting down.", retry_after=None) from error
         log.error("the runtime %s does not work: %s\n%s", kind, error, _said(error))
         raise ModelFailed(f"The runtime {kind} does not work: {_reason(error)}.", retry_after=None) from error
     return result.stdout.decode(errors="replace")

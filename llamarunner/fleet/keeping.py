@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import sys
+import threading
 from pathlib import Path
 
 log = logging.getLogger("llamarunner.fleet")
@@ -17,9 +18,12 @@ PAUSE_SECONDS = 1.0
 IDENTITY = f"{os.getpid()}:{secrets.token_hex(8)}"
 MARKER = {"LLAMARUNNER_SERVER": IDENTITY}  # in the environment of every process that we start
 
+ENDING = threading.Event()  # the keeper was told goodbye, and kills what we started
+
 
 async def keep() -> None:
     """Run the keeper, and another should it end, until cancelled; then bid it goodbye."""
+    ENDING.clear()
     while True:
         try:
             await _run_one()
@@ -35,6 +39,7 @@ async def _run_one() -> None:
     try:
         await keeper.wait()
     except asyncio.CancelledError:
+        ENDING.set()
         with contextlib.suppress(OSError, RuntimeError):  # it may be ending by itself; uvloop has its own word
             await keeper.communicate(b"goodbye")
         raise

@@ -51,6 +51,19 @@ async def test_idle_server_is_small_and_opens_within_a_second_of_cpu_time(open_h
         assert sum(process.cpu_times()[:2]) < 2.0
 
 
+async def test_the_end_of_the_runtimes_first_question_is_no_failure_of_the_runtime(
+    open_house: OpenHouse, tmp_path: Path
+) -> None:
+    program, asked = tmp_path / "llama-server", tmp_path / "asked"
+    program.write_text(f"#!/bin/sh\n: > '{asked}'\nexec sleep 60\n")
+    program.chmod(0o755)
+    async with open_house({"runtime": {"kind": "llama-server", "binary": str(program)}}) as house:
+        await eventually(asked.exists)
+        house.process.send_signal(signal.SIGTERM)
+        assert await house.process.wait() == 0
+        assert "does not work" not in house.log()
+
+
 @pytest.mark.parametrize("drain_seconds", [30, 0.3])
 async def test_f40_sigterm_lets_streams_finish_or_ends_them_with_an_event(
     tmp_path: Path, fake_llama: Path, drain_seconds: float
