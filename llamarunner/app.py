@@ -109,9 +109,9 @@ def _warn_of_open_doors(settings: Settings) -> None:
             continue
         log.warning("the %s door is open to the network on %s and asks for no API key", name, door.host)
         if door.allow_management == "always":
-            log.warning("anyone who reaches the %s door may start and stop models (allow_management)", name)
+            log.warning("anyone who reaches the %s door may manage models and webhooks (allow_management)", name)
         else:
-            log.warning("models cannot be started and stopped by hand through the %s door", name)
+            log.warning("so nothing can be managed through the %s door; api_keys for it change both", name)
 
 
 async def serve_and_leave(loaded: Loaded, announce: Callable[[Running], None]) -> NoReturn:
@@ -257,6 +257,8 @@ async def _ask_runtime(launcher: Launcher) -> None:
 async def _drain(services: Services) -> None:
     """Let the exchanges under way finish, for as long as the settings allow; then end those that remain."""
     services.drain.begin()
+    if len(services.drain):
+        log.info("%d answers may finish for %g s", len(services.drain), services.settings.server.drain_seconds)
     await services.drain.idle(services.settings.server.drain_seconds)
     services.drain.expire()
     await services.drain.idle(LAST_EVENT_SECONDS)

@@ -341,7 +341,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int, scope: asyncio.Tim
 
 def _denied() -> Denied:
     return Denied(
-        "The URL leads to an address that is not public; the owner can allow networks with outbound.allow_cidrs."
+        "The URL leads to an address that is not public; the owner can allow networks with outbound.allow_cidrs, but "
+        "never the server's own ports and the metadata services of clouds."
     )
 
 

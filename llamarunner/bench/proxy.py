@@ -108,6 +108,7 @@ def bench_settings(settings: Settings) -> Settings:
         "proxies": {"ollama": {"enabled": False}, "lmstudio": shape},
         "catalog": settings.catalog.model_dump(mode="json"),
         "runtime": settings.runtime.model_dump(mode="json"),
+        "webhooks": {"enabled": False},  # whoever listens there means the real server
         "defaults": {**settings.defaults.model_dump(mode="json", exclude_none=True), "parallel": 32, "ctx_size": 16384},
     }
     return Settings.model_validate(ours)

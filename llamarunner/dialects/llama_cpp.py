@@ -25,7 +25,9 @@ MAX_MESSAGE = 2000
 _CLIENT_MISTAKE = re.compile(
     r"is required|missing|unknown|failed to parse|invalid|unsupported|not supported|must be|expected|unable to", re.I
 )
-_TOO_LONG = re.compile(r"too large to process")  # an encoder whose batch is its context; also with status 500
+# An encoder whose batch is its context; also with status 500.
+_TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large to process.*current batch size: (\d+)", re.DOTALL)
+_POOL_FULL = re.compile(r"context size has been exceeded", re.I)  # by all slots together; no fault of this request
 _INNARDS = re.compile(r"_M_range_check|std::|basic_string")  # words of the C++ library
 _PATH = re.compile(r"(?<![\w/:.])(?:/(?!v1/)[\w.@+ -]*[\w.@+-](?=/)){1,}/[\w.@+-]+|\b[A-Za-z]:\\[^\s'\"]+")
 
@@ -48,8 +50,8 @@ def refusal(status: int, body: bytes) -> LlamaRunnerError:
     """Turn an error answer of the model's process into our error."""
     error = _error_of(body)
     message = _scrubbed(str(error.get("message") or "The model's process gave no reason."))
-    if error.get("type") == "exceed_context_size_error" or _TOO_LONG.search(message):
-        return ContextLengthExceeded(message, _extra(error))
+    if about_context := _about_context(error, message):
+        return about_context
     match status:
         case 401 | 403:
             return BackendFailed("The model's process did not accept the server's credentials.")
@@ -67,6 +69,21 @@ def refusal(status: int, body: bytes) -> LlamaRunnerError:
             return ServerError(message)
         case _:
             return BackendFailed(f"The model's process gave an unexpected answer (status {status}).")
+
+
+def _about_context(error: Mapping[str, object], message: str) -> LlamaRunnerError | None:
+    """What it says of a context that is full, if that is what it says."""
+    if found := _TOO_LONG.search(message):
+        said = f"The input has {found[1]} tokens; the model takes at most {found[2]} at once."
+        return ContextLengthExceeded(said, _extra(error))
+    if error.get("type") == "exceed_context_size_error":
+        return ContextLengthExceeded(message, _extra(error))
+    if _POOL_FULL.search(message):
+        return ServiceUnavailable(
+            "The requests that the model answers at the same time have filled the context that they share. Try again; "
+            "the owner can give it more with ctx_size, or fewer slots with parallel."
+        )
+    return None
 
 
 def _error_of(body: bytes) -> Mapping[str, object]:

@@ -35,6 +35,7 @@ from llamarunner.server import (
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
 
+MODEL = "/v1/models/{id:.+(?<!/start)(?<!/stop)}"  # those are for POST
 SEND_BUFFER = 2**16  # what a client that reads nothing can make the kernel keep
 SHUTDOWN_SECONDS = 2  # aiohttp spends it twice
 
@@ -103,7 +104,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         ("GET", "/v1/models/{id:.+}/logs"): logs_api.logs,
         ("POST", "/v1/models/{id:.+}/start"): models_api.start,
         ("POST", "/v1/models/{id:.+}/stop"): models_api.stop,
-        ("GET", "/v1/models/{id:.+(?<!/start)(?<!/stop)}"): openai_api.retrieve_model,  # those are for POST
+        ("GET", MODEL): openai_api.retrieve_model,
         ("GET", guards.CHANNEL_PATH): channel.channel,
         ("POST", "/v1/audio/transcriptions"): audio_api.transcribe,
         ("POST", "/v1/audio/translations"): audio_api.translate,
@@ -113,6 +114,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         if path.startswith("/v1/"):  # clients add it to a base URL that ends in it
             routes["POST", f"/v1{path}"] = routes["POST", path]
     routes |= webhooks_api.ROUTES
+    for path in ("/v1/models", MODEL):
+        routes["GET", f"/v1{path}"] = routes["GET", path]
     if name == "ollama":
         routes["GET", "/"] = manage_api.ollama_greeting
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}

@@ -165,14 +165,18 @@ async def stop(request: web.Request) -> web.Response:
 
 
 async def info(request: web.Request) -> web.Response:
-    """Say what a model's file says about it. The one answer that holds a path of this machine."""
+    """Say what a model's file says about it.
+
+    The one answer that holds a path of this machine; who may not manage models sees the file's name alone.
+    """
     view, entry = _asked(request)
     loaded = status_of(view, entry) == "loaded"
     header = entry.header
+    path = entry.path if view.may_manage(request[CLIENT]) else entry.path.name
     return _json(
         ModelInfo(
             id=entry.id,
-            path=str(entry.path).encode(errors="replace").decode(),
+            path=str(path).encode(errors="replace").decode(),
             size=entry.size,
             parameters=entry.parameters,
             format=entry.format,

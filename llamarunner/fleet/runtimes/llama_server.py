@@ -4,8 +4,9 @@ What is always passed, and why:
 
 * `--host 127.0.0.1 --port 0`: the kernel picks a free port and the child says which.
 * `LLAMA_API_KEY` in the environment, not in the arguments, which every user of the machine can read.
-* `--ctx-size` of the model's own length, at most 8192 tokens, with `--kv-unified` and `--parallel 4`: the context is
-  one pool for all slots, so a single request may use all that the model was promised, and four short ones share it.
+* `--ctx-size` of the model's own length for each slot, at most 8192 tokens in all, with `--kv-unified` and
+  `--parallel 4`: the context is one pool for all slots, so a single request may use all that the model was trained
+  for, and four short ones share it.
   An explicit size is also one that llama.cpp does not shrink in silence to fit the memory (`--fit`).
 * `--spec-type draft-simple` with a draft model: newer builds load the draft and never ask it without.
 * `--cache-ram 512` (MiB): left alone, the prompt cache of each child grows to 8 GiB. Embeddings have no use for it.
@@ -70,10 +71,13 @@ def command_line(
     return (*build.command, *argv, *own_flags(settings.extra_args or (), build)), warnings
 
 
-def context_size(entry: ModelEntry, settings: ModelSettings) -> int:
+def context_size(entry: ModelEntry, settings: ModelSettings, task: Task = Task.GENERATE) -> int:
     """The tokens that all slots of an instance share; a setting of 0 asks for all that the model was trained for."""
     own = entry.context_length or DEFAULT_CONTEXT
-    return settings.ctx_size or (own if settings.ctx_size == 0 else min(own, DEFAULT_CONTEXT))
+    if settings.ctx_size is not None:
+        return settings.ctx_size or own
+    slots = settings.parallel or DEFAULT_SLOTS
+    return min(own * slots if task is Task.GENERATE else own, DEFAULT_CONTEXT)
 
 
 def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
@@ -102,7 +106,7 @@ def _defaults(entry: ModelEntry, settings: ModelSettings, task: Task) -> Iterato
 
 
 def _chosen(entry: ModelEntry, settings: ModelSettings, task: Task) -> dict[str, Any]:
-    context = context_size(entry, settings)
+    context = context_size(entry, settings, task)
     chosen: dict[str, Any] = {"ctx_size": context, "parallel": DEFAULT_SLOTS, "kv_unified": True, "jinja": True}
     chosen["threads"] = 1 if entry.size < ONE_THREAD_BYTES else None
     if task is Task.GENERATE:
