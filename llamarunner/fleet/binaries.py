@@ -116,7 +116,7 @@ def _output(kind: str, command: tuple[str, ...], env: Mapping[str, str]) -> str:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        if ENDING.is_set():
+        if ENDING.is_set() and getattr(error, "returncode", None) == -9:
             raise ModelFailed("The server is shutting down.", retry_after=None) from error
         log.error("the runtime %s does not work: %s\n%s", kind, error, _said(error))
         raise ModelFailed(f"The runtime {kind} does not work: {_reason(error)}.", retry_after=None) from error

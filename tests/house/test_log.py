@@ -13,6 +13,7 @@ from tests.conftest import eventually
 from tests.house.conftest import House, OpenHouse, with_fakes
 
 FORGED = "2026-11-21 15:31:53,847 INFO    llamarunner: forged"
+DEBUG = {"level": "debug"}  # at which the log quotes what a dead child said
 CHAT: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": "hello"}]}
 
 
@@ -26,7 +27,7 @@ async def test_a_child_cannot_write_a_line_of_its_own(
 ) -> None:
     switches = ["--fake-print", f"\x1b[2J\n{FORGED}\n\x9b31m", "--fake-exit", "3"]
     async with (
-        open_house(with_fakes(tmp_path, fake_llama, {"a": switches}), "--log-format", form) as house,
+        open_house(with_fakes(tmp_path, fake_llama, {"a": switches}, logging=DEBUG), "--log-format", form) as house,
         aiohttp.ClientSession() as http,
         http.post(house.url + "/v1/chat/completions", json=CHAT) as response,
     ):
