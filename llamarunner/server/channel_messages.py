@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from llamarunner.dialects import openai, strict_json
@@ -43,6 +43,13 @@ class Asked(Message):
     model_config = ConfigDict(extra="forbid")
 
 
+def _objects(value: object) -> object:
+    """Check a list without making anything of its items; there may be many, and whoever makes the call judges them."""
+    if value is not None and not (isinstance(value, list) and all(isinstance(one, dict) for one in value)):
+        raise ValueError("it must be a list of objects")
+    return value
+
+
 class ChatMessage(Asked):
     """Ask a model. The answer is `chat_start`, `chat_delta`s and `chat_end`, or an `error`."""
 
@@ -50,7 +57,7 @@ class ChatMessage(Asked):
     id: Id | None = Field(None, description="Tells the chats of this connection apart; chosen by the server if absent.")
     model: ModelName | None = Field(None, description="Any name of a model; absent for the only one there is.")
     message: str | None = Field(None, description="One message of the user; absent if there are `messages`.")
-    messages: SkipValidation[list[Object] | None] = Field(  # there may be many, and whoever makes the call judges them
+    messages: Annotated[SkipValidation[list[Object] | None], AfterValidator(_objects)] = Field(
         None, description="The whole conversation, as in POST /v1/chat/completions."
     )
     options: Object = Field({}, description="Any other field of POST /v1/chat/completions, such as temperature.")

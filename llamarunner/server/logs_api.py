@@ -39,7 +39,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     if follow and request.method == "GET":
 
         def check() -> None:
-            view.still_allows(request.headers)
+            view.recognise_again(request[CLIENT], request.headers)
             view.check_management(request[CLIENT])
             if not view.shows(entry):
                 raise Forbidden("The model is no longer to be seen.")

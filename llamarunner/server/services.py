@@ -159,13 +159,6 @@ class View:
         SCOPE.set(ALL_MODELS if key is None else key.models)
         return self.account(address, key)
 
-    def still_allows(self, headers: Headers) -> None:
-        """Check the key of a request again in the middle of its answer, and let it see the key's models as they are
-        now. It was right once, so it is no guess. Raises Unauthorized.
-        """
-        key = self.rules.check_key(headers)
-        SCOPE.set(ALL_MODELS if key is None else key.models)
-
     def asker(self, client: str, headers: Headers) -> Asker:
         """Who asks for webhooks, and the models that it may see; `client` is an address. Raises Unauthorized."""
         key = self.rules.check_key(headers)

@@ -99,7 +99,7 @@ def test_listens_on_loopback_at_a_port_of_its_own_choice(build: Build) -> None:
 
 def test_what_is_always_passed() -> None:
     described = launch()
-    expected = {"--alias": "tiny", "--ctx-size": "4096", "--parallel": "4", "--cache-ram": "512"}
+    expected = {"--alias": "tiny", "--ctx-size": "8192", "--parallel": "4", "--cache-ram": "512"}
     assert {flag: told(described, flag) for flag in expected} == expected
     assert {"--no-ui", "--metrics", "--offline", "--kv-unified", "--jinja"} <= set(described.argv)
     assert described.argv[0] == "/bin/llama-server"
@@ -111,7 +111,7 @@ def test_what_is_always_passed() -> None:
     [
         (131072, None, "8192", 8192),
         (None, None, "8192", 8192),
-        (512, None, "512", 512),
+        (512, None, "2048", 2048),  # for each slot
         (131072, 32768, "32768", 32768),
         (131072, 0, "0", 131072),
     ],
