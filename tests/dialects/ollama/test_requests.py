@@ -44,7 +44,7 @@ def test_keys_match_in_any_case_and_null_is_not_given() -> None:
             {"messages": [{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]},
             "field ChatRequest.messages.tool_calls.function.arguments of type api.ToolCallFunctionArguments",
         ),
-        (ChatRequest, {"think": "very"}, 'think value: "very" (must be "high", "medium", "low", "max", true, or false)'),
+        (ChatRequest, {"think": "very"}, 'value: "very" (must be "high", "medium", "low", "max", true, or false)'),
         (ChatRequest, {"think": 3}, 'must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
         (ChatRequest, {"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
         (GenerateRequest, {"images": ["data:image/png;base64,AA"]}, "illegal base64 data at input byte 4"),
