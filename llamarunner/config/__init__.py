@@ -2,6 +2,7 @@
 
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
+from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
     NO_LIMITS,
@@ -33,6 +34,7 @@ __all__ = [
     "LoraAdapter",
     "ModelSettings",
     "OllamaDoor",
+    "OutboundSettings",
     "Proxies",
     "RateLimits",
     "RuntimeKind",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
+from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
 
 DAY = 86_400
@@ -20,18 +21,6 @@ HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=253)]
 Origin = Annotated[str, Field(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")]
 Globs = tuple[Name, ...]
 Secret = Annotated[SecretStr, Field(min_length=1)]
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ip_network(text, strict=False))
-    except ValueError:
-        raise ValueError("it is no address and no network such as 10.0.0.0/8") from None
-
-
-IpNetwork = Annotated[
-    str, Field(pattern=r"^[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]{1,3})?$", max_length=64), AfterValidator(_network)
-]
 
 
 class RateLimits(Frozen):
@@ -229,6 +218,7 @@ class Settings(Frozen):
     )
     supervisor: SupervisorSettings = Field(SupervisorSettings(), description="When models are loaded and unloaded.")
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
+    outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""

@@ -159,6 +159,12 @@ class Child:
             await asyncio.sleep(PROBE_INTERVAL_SECONDS)
         return endpoint
 
+    @property
+    def port(self) -> int | None:
+        """Where it listens; None until it has said so."""
+        announced = self.log.announced
+        return announced.result() if announced.done() and not announced.cancelled() else None
+
     async def wait(self) -> Death:
         """Wait until the child exits by itself."""
         await asyncio.shield(self.log.exited)

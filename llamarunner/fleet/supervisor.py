@@ -221,6 +221,10 @@ class Supervisor:
         """The running process of a model, if there is one."""
         return self._instances.get(_unit_name(entry, task))
 
+    def ports(self) -> set[int]:
+        """Where children listen, ready or not."""
+        return {instance.child.port for instance in self._instances.values() if instance.child and instance.child.port}
+
     def last_used(self, entry: ModelEntry, task: Task = Task.GENERATE) -> float | None:
         """When a request was last done with an instance, as `time.time()`; None if none ever was."""
         unit, subject = self.unit(entry, task), self._subjects.get(_unit_name(entry, task))
