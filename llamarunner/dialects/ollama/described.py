@@ -40,13 +40,19 @@ def details(entry: ModelEntry) -> Object:
     }
 
 
+def named(entry: ModelEntry) -> str:
+    """The name by which lists call a model: as its manifest spells it, where that is also its id."""
+    name = shown(entry.id)
+    return entry.title if entry.title and entry.title.casefold() == name.casefold() else name
+
+
 def capabilities(entry: ModelEntry) -> list[str]:
     return list(dict.fromkeys(told for one, told in _CAPABILITIES.items() if one in entry.capabilities))
 
 
 def listed(entry: ModelEntry, digest: str) -> Object:
     """One model of /api/tags; `digest` is 64 hexadecimal digits."""
-    name = shown(entry.id)
+    name = named(entry)
     return {
         "name": name,
         "model": name,
@@ -60,7 +66,7 @@ def listed(entry: ModelEntry, digest: str) -> Object:
 
 def running(entry: ModelEntry, digest: str, size: int, vram: int, expires_at: float, context: int | None) -> Object:
     """One model of /api/ps; `size` and `vram` are bytes, `expires_at` is Unix time."""
-    name = shown(entry.id)
+    name = named(entry)
     return {
         "name": name,
         "model": name,
