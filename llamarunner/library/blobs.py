@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from threading import Event
-from typing import IO
 
 from llamarunner.catalog.manifests import Layout, hex_of
 from llamarunner.errors import InvalidRequest
@@ -100,29 +100,27 @@ class Blobs:
             return False
         with storing():
             await in_thread(self.require, size or 0)
-            part = await in_thread(self._upload)
+            part = self._upload()
             try:
                 got = await _gather(part, chunks)
                 if got != wanted:
                     raise DigestMismatch(wanted, got)
-                await in_thread(self.settle, Path(part.name), wanted)
+                await in_thread(self.settle, part, wanted)
             finally:
-                await in_thread(_drop, part)
+                await in_thread(part.unlink, missing_ok=True)
         return True
 
-    def _upload(self) -> IO[bytes]:
-        folder = self._layout.root / "blobs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.NamedTemporaryFile(dir=folder, prefix=_UPLOAD, suffix=_PART, delete=False)
+    def _upload(self) -> Path:
+        return self._layout.root / "blobs" / f"{_UPLOAD}{token_hex(8)}{_PART}"
 
     def add(self, data: bytes) -> tuple[str, bool]:
         """Store a few bytes; return their digest, and whether they are new."""
         digest = f"sha256:{sha256(data).hexdigest()}"
         if self.has(digest):
             return digest, False
-        with self._upload() as part:
-            part.write(data)
-        self.settle(Path(part.name), digest)
+        part = self._upload()
+        append(part, data)
+        self.settle(part, digest)
         return digest, True
 
     def link(self, source: Path, digest: str) -> None:
@@ -178,23 +176,14 @@ def _is_stray(file: os.DirEntry[str]) -> bool:
     return age > (PART_SECONDS if resumable else UPLOAD_SECONDS)
 
 
-def _drop(part: IO[bytes]) -> None:
-    part.close()
-    Path(part.name).unlink(missing_ok=True)
-
-
-async def _gather(part: IO[bytes], chunks: AsyncIterator[bytes]) -> str:
+async def _gather(part: Path, chunks: AsyncIterator[bytes]) -> str:
     """Write all that comes, and return its digest."""
     hasher = sha256()
     waiting = bytearray()
 
     def write(block: bytes) -> None:
         hasher.update(block)
-        part.write(block)
-
-    def finish() -> None:
-        write(bytes(waiting))
-        part.flush()
+        append(part, block)
 
     async for chunk in chunks:
         waiting += chunk
@@ -202,8 +191,15 @@ async def _gather(part: IO[bytes], chunks: AsyncIterator[bytes]) -> str:
             block = bytes(waiting)
             waiting.clear()
             await in_thread(write, block)
-    await in_thread(finish)
+    await in_thread(write, bytes(waiting))
     return f"sha256:{hasher.hexdigest()}"
+
+
+def append(path: Path, block: bytes) -> None:
+    """Add to a file, and make it if it is not there. No file stays open between, so nothing is left to close."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(block)
 
 
 async def hashed(path: Path) -> str:

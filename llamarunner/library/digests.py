@@ -54,7 +54,7 @@ class Digests:
         self._stop.set()
         if self._worker:
             self._worker.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        await self._group.__aexit__(None, None, None)
         await asyncio.to_thread(self._thread.shutdown)
 
     def of(self, entry: ModelEntry) -> str:

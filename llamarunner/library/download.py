@@ -13,12 +13,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import aiohttp
 from yarl import URL
 
-from llamarunner.library.blobs import BLOCK_BYTES, storing
+from llamarunner.library.blobs import BLOCK_BYTES, append, storing
 from llamarunner.library.faults import PullFailed
 from llamarunner.library.threads import in_thread
 from llamarunner.outbound import AGENT, Denied, check_url
@@ -260,8 +259,6 @@ def _check_length(said: int, size: int) -> None:
 async def _pour(response: aiohttp.ClientResponse, part: Part, have: int, size: int, progress: Progress) -> None:
     """Append what comes; also what has come before the connection breaks, or we are cancelled."""
     waiting = bytearray()
-    with storing():
-        file = await in_thread(part.path.open, "ab")
     try:
         async for chunk in response.content.iter_any():
             have += len(chunk)
@@ -269,21 +266,17 @@ async def _pour(response: aiohttp.ClientResponse, part: Part, have: int, size: i
                 raise PullFailed(f"the file is longer than the {size} bytes that it should have")
             waiting += chunk
             if len(waiting) >= BLOCK_BYTES:
-                await _write(file, waiting)
+                await _append(part, waiting)
             progress(have)
     finally:
-        try:
-            await _write(file, waiting)
-        finally:
-            with storing():
-                await in_thread(file.close)
+        await _append(part, waiting)
 
 
-async def _write(file: IO[bytes], waiting: bytearray) -> None:
+async def _append(part: Part, waiting: bytearray) -> None:
     block = bytes(waiting)
     waiting.clear()
     with storing():
-        await in_thread(file.write, block)
+        await in_thread(append, part.path, block)
 
 
 async def _at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -28,6 +28,7 @@ class Flight:
         self._lines: list[Line] = []
         self._news = asyncio.Event()
         self._told_at = 0.0
+        self._later: asyncio.TimerHandle | None = None
         self._error: LlamaRunnerError | None = None
         self._callers = 0
         self.over = False
@@ -83,18 +84,22 @@ class Flight:
         self._wake()
 
     def _tell(self, line: Line) -> None:
-        follows = bool(self._lines) and "digest" in line and self._lines[-1].get("digest") == line["digest"]
-        now = time.monotonic()
-        if follows and now - self._told_at < TELL_SECONDS and line.get("completed") != line["total"]:
-            return
-        self._told_at = now
-        if follows:
-            self._lines[-1] = line
-        else:
+        if not self._lines or "digest" not in line or self._lines[-1].get("digest") != line["digest"]:
             self._lines.append(line)
-        self._wake()
+            self._wake()
+            return
+        self._lines[-1] = line
+        due = self._told_at + TELL_SECONDS
+        if line.get("completed") == line["total"] or time.monotonic() >= due:
+            self._wake()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(due - time.monotonic(), self._wake)
 
     def _wake(self) -> None:
+        if self._later:
+            self._later.cancel()
+            self._later = None
+        self._told_at = time.monotonic()
         self._news.set()
         self._news = asyncio.Event()
 

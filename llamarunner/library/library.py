@@ -92,7 +92,7 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._flights.cancel()
-        await self._stack.__aexit__(kind, error, trace)
+        await self._stack.__aexit__(None, None, None)  # what went wrong outside is not for the groups to tell
 
     # ── what is there ──────────────────────────────────────────────────────────────────────────────────────────────
 
