@@ -35,6 +35,7 @@ class Digests:
     def __init__(self, cache: Path) -> None:
         self._cache = cache
         self._known: dict[str, str] = {}
+        self._unsaved = False
         self._waiting: dict[str, tuple[Path, Stamp]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="digests")
         self._work = asyncio.Event()
@@ -56,6 +57,8 @@ class Digests:
             self._worker.cancel()
         await self._group.__aexit__(None, None, None)
         await asyncio.to_thread(self._thread.shutdown)
+        if self._unsaved:
+            await asyncio.to_thread(self._save)
 
     def of(self, entry: ModelEntry) -> str:
         """The digest of a model, 64 hexadecimal digits; never waits. A stand-in is replaced in the background."""
@@ -83,13 +86,18 @@ class Digests:
             loop = asyncio.get_running_loop()
             self._known[key] = await loop.run_in_executor(self._thread, partial(self._hash, key, path, stamp))
             self._waiting.pop(key, None)
-            with suppress(OSError):  # it is hashed again at the next start, then
-                await loop.run_in_executor(self._thread, _write, self._cache, dict(self._known))
+            self._unsaved = True
+            await loop.run_in_executor(self._thread, self._save)
         return self._known[key]
 
     def _hash(self, key: str, path: Path, stamp: Stamp) -> str:
         """Hash a file, unless that was done while this waited for its turn."""
         return self._known.get(key) or _hash(path, stamp, self._stop)
+
+    def _save(self) -> None:
+        self._unsaved = False
+        with suppress(OSError):  # all is hashed again at the next start, then
+            write_whole(self._cache, json.dumps(dict(list(self._known.items())[-MOST_KEPT:])).encode())
 
     def _want(self, path: Path, stamp: Stamp) -> None:
         if len(self._waiting) < MOST_WAITING:
@@ -148,7 +156,3 @@ def _read(cache: Path) -> dict[str, str]:
         return {}
     pairs = kept.items() if isinstance(kept, dict) else ()
     return {key: value for key, value in pairs if isinstance(value, str) and len(value) == 64}
-
-
-def _write(cache: Path, known: dict[str, str]) -> None:
-    write_whole(cache, json.dumps(dict(list(known.items())[-MOST_KEPT:])).encode())
