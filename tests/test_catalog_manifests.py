@@ -96,7 +96,7 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
 def test_what_is_no_layer_is_passed_over() -> None:
     layers = [None, 5, {}, {"mediaType": 1, "digest": "x"}, {"mediaType": "m", "digest": "d", "size": True}]
     manifest = parse_manifest(json.dumps({"layers": layers, "config": []}).encode())
-    assert [(layer.media_type, layer.digest, layer.size) for layer in manifest.layers] == [("m", "d", 0)]
+    assert [(layer.media_type, layer.digest, layer.size) for layer in manifest.layers] == [("m", "d", -1)]
     assert manifest.config is None
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from llamarunner.catalog.entry import Preset
 
 OLLAMA_LAYER = "application/vnd.ollama.image."
+BLOB_PREFIX = "sha256-"
 SMALL_BYTES = 1 << 20  # of a manifest, and of every layer that is text
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -35,7 +36,7 @@ class Layer:
 
     media_type: str
     digest: str  # as the manifest has it; `Layout.blob` judges it
-    size: int = 0  # bytes
+    size: int = -1  # bytes; negative where the manifest does not say it
 
     @property
     def kind(self) -> str:
@@ -74,6 +75,14 @@ class Layout:
 
     root: Path
 
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    @property
+    def shards(self) -> Path:
+        return self.root / "shards"
+
     def manifest(self, parts: Sequence[str]) -> Path:
         """The manifest of host, namespace, model and tag. Raises ValueError."""
         if len(parts) != 4 or not all(map(_PART.fullmatch, parts)):
@@ -82,11 +91,11 @@ class Layout:
 
     def blob(self, digest: str) -> Path:
         """The blob of a digest, `sha256:…` or `sha256-…` with small digits. Raises ValueError."""
-        return self.root / "blobs" / f"sha256-{hex_of(digest)}"
+        return self.blobs / f"{BLOB_PREFIX}{hex_of(digest)}"
 
     def shard(self, first: str, number: int, count: int) -> Path:
         """The link to one file of a model of several, named after the digest of its first. Raises ValueError."""
-        return self.root / "shards" / hex_of(first) / f"model-{number:05d}-of-{count:05d}.gguf"
+        return self.shards / hex_of(first) / f"model-{number:05d}-of-{count:05d}.gguf"
 
     def manifests(self) -> Iterator[Path]:
         """Yield every manifest that is there."""
@@ -158,7 +167,7 @@ def _layer(value: Any) -> Layer | None:
     kind, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(kind, str) or not isinstance(digest, str):
         return None
-    return Layer(kind, digest, size if isinstance(size, int) and not isinstance(size, bool) else 0)
+    return Layer(kind, digest, size if isinstance(size, int) and not isinstance(size, bool) else -1)
 
 
 def _texts(layout: Layout, manifest: Manifest, kind: str) -> list[str]:

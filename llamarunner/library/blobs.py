@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from threading import Event
 
-from llamarunner.catalog.manifests import Layout, hex_of
+from llamarunner.catalog.manifests import BLOB_PREFIX, Layout, hex_of
 from llamarunner.errors import InvalidRequest
 from llamarunner.library.faults import NoRoom, store_fault
 from llamarunner.library.threads import in_thread
@@ -111,7 +110,7 @@ class Blobs:
         return True
 
     def _upload(self) -> Path:
-        return self._layout.root / "blobs" / f"{_UPLOAD}{token_hex(8)}{_PART}"
+        return self._layout.blobs / f"{_UPLOAD}{token_hex(8)}{_PART}"
 
     def add(self, data: bytes) -> tuple[str, bool]:
         """Store a few bytes; return their digest, and whether they are new."""
@@ -143,7 +142,6 @@ class Blobs:
     def settle(self, part: Path, digest: str) -> None:
         """Give a whole file its name, for good."""
         path = self.path(digest)
-        os.chmod(part, 0o644)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -155,9 +153,9 @@ class Blobs:
         Returns how many whole blobs went. All digests are 64 hexadecimal digits.
         """
         removed = 0
-        with suppress(OSError), os.scandir(self._layout.root / "blobs") as listing:
+        with suppress(OSError), os.scandir(self._layout.blobs) as listing:
             for one in listing:
-                name = one.name.removeprefix("sha256-")
+                name = one.name.removeprefix(BLOB_PREFIX)
                 if name[:64] in keep or not (name[:64] in gone or _is_stray(one)):
                     continue
                 with suppress(OSError):
@@ -225,16 +223,15 @@ def hash_file(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file so that it is there whole or as it was, whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=_PART, delete=False) as file:
-        try:
+    part = path.with_name(f".{token_hex(8)}{_PART}")
+    try:
+        with part.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

@@ -373,7 +373,7 @@ class Library:
             if (manifest := _manifest_of(path)) is None:
                 return 0
             keep |= hexes([layer.digest for layer in manifest.blobs])
-        for folder in sorted(self._layout.root.glob("shards/*")):
+        for folder in sorted(self._layout.shards.glob("*")):
             if folder.name not in keep:
                 shutil.rmtree(folder, ignore_errors=True)
         return self._blobs.clear(keep, gone)

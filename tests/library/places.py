@@ -233,7 +233,8 @@ async def library(folder: Path, registry: str = "http://127.0.0.1:9", **more: An
     def changed() -> None:
         changes.append(tuple(entry.id for entry in catalog.entries))
 
+    own_ports = more.pop("own_ports", ())
     options = {"state": folder / "digests.json", "patience": QUICK, **more}
-    outbound = Outbound(settings.outbound, lambda: ())
+    outbound = Outbound(settings.outbound, lambda: own_ports)
     async with Library(catalog, outbound, changed, **options) as opened:
         yield House(opened, catalog, root, changes)

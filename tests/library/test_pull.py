@@ -263,6 +263,17 @@ async def test_redirects_lead_to_public_places_only(tmp_path: Path, registry: Re
         assert len(cdn.requests(digest_of(weights))) == 1
 
 
+async def test_redirects_never_lead_to_our_own_doors(tmp_path: Path, registry: Registry) -> None:
+    registry.offer("library/a", ("model", model_bytes(tmp_path)))
+    async with served(door := Registry(files=dict(registry.files))):
+        registry.moods = [f"redirect {door.url}PATH"]
+        own = {"own_ports": [int(door.url.rpartition(":")[2])], "outbound": {"allow_cidrs": ["127.0.0.0/8"]}}
+        async with library(tmp_path, registry.url, **own) as house:
+            with pytest.raises(PullFailed, match="not public"):
+                await house.pull("a")
+        assert door.asked == []
+
+
 async def test_a_registry_that_a_name_names_is_no_way_in(tmp_path: Path, registry: Registry) -> None:
     """Only the registry that the owner has named may be private."""
     registry.offer("library/a", ("model", model_bytes(tmp_path)))
