@@ -171,7 +171,7 @@ class Downloads:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = _redirected(url, response.headers.get("Location", ""))
+                url = redirected(url, response.headers.get("Location", ""))
         raise PullFailed("too many redirects")
 
     async def _ask(self, stack: AsyncExitStack, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -200,7 +200,7 @@ class Downloads:
             raise PullFailed("the server sends us to a URL that cannot be read") from error
 
 
-def _redirected(url: URL, location: str) -> URL:
+def redirected(url: URL, location: str) -> URL:
     """Return where a redirect leads, unchanged to the letter, for it may be signed. Raises PullFailed."""
     try:
         target = url.join(URL(location, encoded=True))

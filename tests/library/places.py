@@ -61,6 +61,7 @@ class FileServer:
     url: str = ""
     waiting: asyncio.Event = field(default_factory=asyncio.Event)  # set while a stalled answer waits
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    left: int = 0  # clients that hung up on such an answer
 
     def requests(self, part: str) -> list[Asked]:
         return [one for one in self.asked if part in one.path]
@@ -110,7 +111,11 @@ class FileServer:
             request.transport.close()
         if kind in ("stall", "pause"):
             self.waiting.set()
-            await self.go_on.wait()
+            try:
+                await self.go_on.wait()
+            except asyncio.CancelledError:
+                self.left += 1
+                raise
         if kind == "pause":
             whole = self.files[request.path]
             await response.write(whole[len(data) :])

@@ -345,12 +345,28 @@ async def test_when_the_last_caller_leaves_the_pull_ends_and_the_next_goes_on(
             async for line in lines:
                 if line.get("completed", 0) > 1_000_000:
                     break
+        await eventually(lambda: registry.left == 1, 3)  # and not only when the silence has lasted too long
         part = house.root / part_of(weights)
         lines_again = await house.pull("a")
         assert lines_again[-1] == {"status": "success"}
         assert not part.exists()
     again = registry.requests(digest_of(weights))[1]
     assert int(again.headers["Range"].removeprefix("bytes=").removesuffix("-")) > 1_000_000
+
+
+async def test_what_a_pull_needs_stays_when_another_model_is_deleted(tmp_path: Path, registry: Registry) -> None:
+    registry.offer("library/a", ("model", model_bytes(tmp_path, 1)), ("system", b"shared"))
+    registry.offer("library/b", ("model", model_bytes(tmp_path, 2, BIG)), ("system", b"shared"))
+    async with library(tmp_path, registry.url) as house:
+        await house.pull("a")
+        registry.moods = ["pause"]
+        caller = asyncio.gather(house.pull("b"))
+        await registry.waiting.wait()
+        await house.library.delete("a")
+        registry.go_on.set()
+        await caller
+        assert house.names() == ["b"]
+        assert house.catalog.find("b").preset.system == "shared"
 
 
 async def test_when_the_library_closes_callers_are_told(tmp_path: Path, registry: Registry) -> None:
