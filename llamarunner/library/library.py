@@ -204,7 +204,7 @@ class Library:
             async with aclosing(self._pull_if_absent(recipe.from_)) as lines:
                 async for line in lines:
                     yield line
-            entry = self._usable(recipe.from_)
+            entry = self._usable(recipe.from_, "from")
             if entry.manifest is None:
                 yield {"status": "parsing GGUF"}
             base = list((await self._adopted(entry)).layers)
@@ -234,10 +234,10 @@ class Library:
                     if line != SUCCESS:
                         yield line
 
-    def _usable(self, text: str) -> ModelEntry:
+    def _usable(self, text: str, param: str) -> ModelEntry:
         entry = self._catalog.find(text)
         if entry.error:
-            raise InvalidRequest(f"'{text}' cannot be used: {entry.error}", param="from")
+            raise InvalidRequest(f"'{text}' cannot be used: {entry.error}", param=param)
         return entry
 
     async def copy(self, source: str, destination: str) -> None:
@@ -245,7 +245,7 @@ class Library:
         old = _parsed(source, f'source "{source}" is invalid')
         new = _parsed(destination, f'destination "{destination}" is invalid')
         try:
-            entry = self._catalog.find(source)
+            entry = self._usable(source, "source")
         except ModelNotFound:
             raise NotInstalled(f'model "{source}" not found', param="source") from None
         if old.full.casefold() != new.full.casefold():

@@ -16,13 +16,20 @@ from typing import Any
 import pytest
 
 import llamarunner.library
-from llamarunner.catalog import Source
+from llamarunner import app
+from llamarunner.catalog import Catalog, Source
 from llamarunner.dialects.ollama.errors import WrongOption
 from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError
-from llamarunner.library import InvalidDigest, Line, NotInstalled, PullFailed, Recipe
+from llamarunner.events import Bus
+from llamarunner.fleet.launcher import Launcher
+from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.library import InvalidDigest, Library, Line, NotInstalled, PullFailed, Recipe
+from llamarunner.outbound import Outbound
+from llamarunner.server.client import Client
+from tests.conftest import eventually, fake_settings
 from tests.library.places import House, Registry, digest_of, library, model_bytes, served
 from tests.programs.write_gguf import write_gguf, write_model, write_projector
-from tests.test_catalog_discover import ollama_model, touch
+from tests.test_catalog_discover import machine, ollama_model, touch
 from tests.test_catalog_manifests import evil
 from tests.test_catalog_scan import shards
 
@@ -164,6 +171,28 @@ async def test_copies_share_their_files_and_go_one_by_one(tmp_path: Path) -> Non
     assert (tmp_path / "own/tiny.gguf").exists()
 
 
+async def test_a_model_that_is_deleted_is_unloaded(tmp_path: Path, fake_llama: Path) -> None:
+    nothing = fake_settings(tmp_path / "models", fake_llama, {"tiny": []})
+    catalog_settings = nothing.catalog.model_copy(update={"library": tmp_path / "library"})
+    settings = nothing.model_copy(update={"catalog": catalog_settings})
+    catalog = Catalog(settings, machine(tmp_path))
+    await asyncio.to_thread(catalog.scan)
+    async with Client() as client, Supervisor(settings, Launcher(settings), app.prober(client), Bus()) as supervisor:
+
+        def changed() -> None:
+            supervisor.reconcile(catalog.known)
+
+        outbound = Outbound(settings.outbound, lambda: ())
+        async with Library(catalog, outbound, changed, state=tmp_path / "digests.json") as own:
+            await own.copy("tiny", "mine")
+            for name in ("tiny", "mine"):
+                await supervisor.start(catalog.find(name))
+            await own.copy("mine", "other")  # touches nobody
+            assert sorted(supervisor.loaded()) == ["mine", "tiny"]
+            await own.delete("mine")
+            await eventually(lambda: supervisor.loaded() == ["tiny"])
+
+
 async def test_foreign_models_are_never_deleted(tmp_path: Path) -> None:
     async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
         with pytest.raises(Forbidden, match="is a file in one of your own folders"):
@@ -193,15 +222,17 @@ async def test_what_cannot_be_deleted_is_told_as_ollama_does(tmp_path: Path, nam
         ("../x", "y", InvalidRequest, 'source "../x" is invalid'),
         ("tiny", "../y", InvalidRequest, 'destination "../y" is invalid'),
         ("missing", "y", NotInstalled, 'model "missing" not found'),
+        ("broken", "y", InvalidRequest, "'broken' cannot be used: the file is empty"),
     ],
 )
 async def test_what_cannot_be_copied_is_told_as_ollama_does(
     tmp_path: Path, source: str, destination: str, kind: type[LlamaRunnerError], text: str
 ) -> None:
+    touch(tmp_path / "own/broken.gguf")
     async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
         with pytest.raises(kind) as told:
             await house.library.copy(source, destination)
-        assert (told.value.message, house.names()) == (text, ["tiny"])
+        assert (told.value.message, house.names()) == (text, ["broken", "tiny"])
 
 
 DIGEST = "sha256:" + "a" * 64

@@ -21,6 +21,7 @@ from llamarunner.library.download import Patience
 from tests.conftest import eventually
 from tests.library.places import Registry, digest_of, library, model_bytes, served
 
+PULL = Path(__file__).parent.parent / "programs" / "pull.py"
 BIG = 20_000  # weights of 2.5 MB
 
 
@@ -299,6 +300,22 @@ async def test_a_disk_without_room_is_known_before(tmp_path: Path, registry: Reg
         assert house.names() == ["a"]
 
 
+async def test_a_disk_that_fills_up_leaves_what_is_there(tmp_path: Path, registry: Registry) -> None:
+    """The system refuses to write more, in a process whose files may not grow as large as the model."""
+    weights = model_bytes(tmp_path, size=BIG)
+    registry.offer("library/a", ("model", weights))
+    command = [sys.executable, PULL, tmp_path, registry.url, "a", "1500000"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert said.decode().strip() == "NoRoom: no space left on device"
+    assert (tmp_path / "library" / part_of(weights)).stat().st_size == 1_500_000
+    async with library(tmp_path, registry.url) as house:
+        assert house.names() == []
+        await house.pull("a")
+        assert house.catalog.find("a").path.read_bytes() == weights
+    assert registry.requests(digest_of(weights))[-1].headers["Range"] == "bytes=1500000-"
+
+
 async def test_two_pulls_of_one_model_are_one(tmp_path: Path, registry: Registry) -> None:
     weights = model_bytes(tmp_path, size=BIG)
     registry.offer("library/a", ("model", weights))
@@ -399,8 +416,7 @@ async def test_a_pull_that_is_killed_goes_on(tmp_path: Path, registry: Registry)
     weights = model_bytes(tmp_path, size=BIG)
     registry.offer("library/a", ("model", weights))
     registry.moods = ["stall"]
-    program = Path(__file__).parent.parent / "programs" / "pull.py"
-    process = await asyncio.create_subprocess_exec(sys.executable, program, tmp_path, registry.url, "a")
+    process = await asyncio.create_subprocess_exec(sys.executable, PULL, tmp_path, registry.url, "a")
     part = tmp_path / "library" / part_of(weights)
     await eventually(lambda: part.exists() and part.stat().st_size >= 1_000_000, 20)
     process.send_signal(signal.SIGKILL)
