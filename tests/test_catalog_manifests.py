@@ -34,7 +34,7 @@ def lies_in(path: Path, folder: Path, depth: int) -> bool:
     return path.is_relative_to(folder) and len(inner) == depth and not {"", ".", ".."} & set(inner)
 
 
-def test_a_name_never_leads_out_of_the_store() -> None:
+def test_s01_a_name_never_leads_out_of_the_store() -> None:
     well_formed = 0
     for text in evil():
         if name := names.parse(text):
@@ -45,7 +45,7 @@ def test_a_name_never_leads_out_of_the_store() -> None:
     assert well_formed > 100
 
 
-def test_parts_of_a_name_are_looked_at_again() -> None:
+def test_s01_parts_of_a_name_are_looked_at_again() -> None:
     texts = [*evil(), *"abc" * 5000]
     random.shuffle(texts)
     well_formed = 0
@@ -60,7 +60,7 @@ def test_parts_of_a_name_are_looked_at_again() -> None:
             Layout(ROOT).manifest(parts)
 
 
-def test_a_digest_never_leads_out_of_the_store() -> None:
+def test_s01_a_digest_never_leads_out_of_the_store() -> None:
     well_formed = 0
     for text in evil():
         try:

@@ -30,8 +30,6 @@ from llamarunner.library.registry import Offer
 from llamarunner.library.threads import in_thread
 from llamarunner.outbound import Outbound
 
-SUCCESS: Line = {"status": "success"}
-
 _OWNERS = {
     Source.FOLDER: "is a file in one of your own folders",
     Source.LMSTUDIO: "belongs to LM Studio",
@@ -138,7 +136,7 @@ class Library:
             tell({"status": "writing manifest"})
             if await self._install(name, data):
                 tell({"status": "removing unused layers"})
-        tell(SUCCESS)
+        tell({"status": "success"})
 
     async def _offer(self, name: Name, insecure: bool) -> Offer:
         if name.host.casefold() in hub.HOSTS:
@@ -180,9 +178,7 @@ class Library:
         found = f"sha256:{await hashed(part.path)}"
         if found != wanted.digest:
             await in_thread(part.drop)
-            raise PullFailed(
-                f"digest mismatch, file must be downloaded again: want {wanted.digest}, got {found}",
-            )
+            raise PullFailed(f"digest mismatch, file must be downloaded again: want {wanted.digest}, got {found}")
         await in_thread(self._blobs.settle, part.path, wanted.digest)
         await in_thread(part.done)
 
@@ -220,7 +216,7 @@ class Library:
             yield {"status": one.status}
         yield {"status": "writing manifest"}
         await self._install(name, data)
-        yield SUCCESS
+        yield {"status": "success"}
 
     def _configured(self, placed: Sequence[Placed]) -> tuple[bytes, Placed]:
         return creation.configured([one.layer for one in placed], self._layout, self._blobs)
@@ -231,7 +227,7 @@ class Library:
         except ModelNotFound:
             async with aclosing(self.pull(text)) as lines:
                 async for line in lines:
-                    if line != SUCCESS:
+                    if line != {"status": "success"}:
                         yield line
 
     def _usable(self, text: str, param: str) -> ModelEntry:

@@ -87,7 +87,7 @@ async def test_a_model_is_pulled_from_the_hub(tmp_path: Path, hub: Hub, host: st
     assert {one.headers["Authorization"] for one in hub.asked} == {f"Bearer {TOKEN}"}
 
 
-async def test_a_token_stays_with_the_hub(tmp_path: Path, hub: Hub) -> None:
+async def test_s07_a_token_stays_with_the_hub(tmp_path: Path, hub: Hub) -> None:
     weights = model_bytes(tmp_path)
     hub.offer(REPOSITORY, {"tiny.gguf": weights})
     async with served(cdn := Hub(files=dict(hub.files))):
@@ -100,7 +100,7 @@ async def test_a_token_stays_with_the_hub(tmp_path: Path, hub: Hub) -> None:
     assert all(one.headers["Authorization"] == f"Bearer {TOKEN}" for one in hub.asked)
 
 
-async def test_the_hub_leads_to_no_private_place(tmp_path: Path, hub: Hub) -> None:
+async def test_s23_the_hub_leads_to_no_private_place(tmp_path: Path, hub: Hub) -> None:
     hub.offer(REPOSITORY, {"tiny.gguf": model_bytes(tmp_path)})
     async with served(private := Hub(files=dict(hub.files))):
         hub.moods = [f"redirect {private.url}PATH"]

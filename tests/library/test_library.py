@@ -323,7 +323,7 @@ async def test_a_manifest_that_cannot_be_read_keeps_all_blobs(tmp_path: Path) ->
         assert house.names() == ["tiny"]
 
 
-async def test_no_name_reaches_what_is_outside(tmp_path: Path) -> None:
+async def test_s01_no_name_reaches_what_is_outside(tmp_path: Path) -> None:
     """What the library is told to make, copy or delete stays in its folder, or is refused."""
     touch(tmp_path / "secret/latest", b"keep me")
     outside = {path: path.stat().st_mtime_ns for path in [tmp_path / "secret/latest"]}
@@ -361,7 +361,7 @@ async def test_a_copied_manifest_stays_as_it_was(tmp_path: Path) -> None:
         assert house.library.digest(house.catalog.find("a")) == hashlib.sha256(manifest.read_bytes()).hexdigest()
 
 
-def test_paths_are_made_in_one_place_only() -> None:
+def test_s02_paths_are_made_in_one_place_only() -> None:
     """What a client sends becomes a path by `catalog.manifests.Layout`, so nothing else here makes paths of texts."""
     sources = sorted(Path(llamarunner.library.__file__).parent.glob("*.py"))
     calls = [

@@ -160,7 +160,7 @@ async def test_one_that_always_breaks_off_is_given_up(tmp_path: Path, registry: 
         assert house.names() == []
 
 
-async def test_wrong_bytes_leave_nothing(tmp_path: Path, registry: Registry) -> None:
+async def test_s22_wrong_bytes_leave_nothing(tmp_path: Path, registry: Registry) -> None:
     weights = model_bytes(tmp_path)
     registry.offer("library/a", ("model", weights))
     registry.moods = ["lie"]
@@ -248,7 +248,7 @@ async def test_what_is_no_name_is_refused_before_anything_is_asked(
     assert registry.asked == []
 
 
-async def test_redirects_lead_to_public_places_only(tmp_path: Path, registry: Registry) -> None:
+async def test_s23_redirects_lead_to_public_places_only(tmp_path: Path, registry: Registry) -> None:
     weights = model_bytes(tmp_path)
     registry.offer("library/a", ("model", weights))
     async with served(cdn := Registry(files=dict(registry.files))):
@@ -264,7 +264,7 @@ async def test_redirects_lead_to_public_places_only(tmp_path: Path, registry: Re
         assert len(cdn.requests(digest_of(weights))) == 1
 
 
-async def test_redirects_never_lead_to_our_own_doors(tmp_path: Path, registry: Registry) -> None:
+async def test_s23_redirects_never_lead_to_our_own_doors(tmp_path: Path, registry: Registry) -> None:
     registry.offer("library/a", ("model", model_bytes(tmp_path)))
     async with served(door := Registry(files=dict(registry.files))):
         registry.moods = [f"redirect {door.url}PATH"]
@@ -275,7 +275,7 @@ async def test_redirects_never_lead_to_our_own_doors(tmp_path: Path, registry: R
         assert door.asked == []
 
 
-async def test_a_registry_that_a_name_names_is_no_way_in(tmp_path: Path, registry: Registry) -> None:
+async def test_s10_a_registry_that_a_name_names_is_no_way_in(tmp_path: Path, registry: Registry) -> None:
     """Only the registry that the owner has named may be private."""
     registry.offer("library/a", ("model", model_bytes(tmp_path)))
     async with library(tmp_path) as house:
