@@ -172,9 +172,7 @@ async def test_copies_share_their_files_and_go_one_by_one(tmp_path: Path) -> Non
 
 
 async def test_a_model_that_is_deleted_is_unloaded(tmp_path: Path, fake_llama: Path) -> None:
-    nothing = fake_settings(tmp_path / "models", fake_llama, {"tiny": []})
-    catalog_settings = nothing.catalog.model_copy(update={"library": tmp_path / "library"})
-    settings = nothing.model_copy(update={"catalog": catalog_settings})
+    settings = fake_settings(tmp_path / "models", fake_llama, {"tiny": []})
     catalog = Catalog(settings, machine(tmp_path))
     await asyncio.to_thread(catalog.scan)
     async with Client() as client, Supervisor(settings, Launcher(settings), app.prober(client), Bus()) as supervisor:
