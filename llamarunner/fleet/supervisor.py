@@ -406,7 +406,7 @@ def _of_process(settings: ModelSettings) -> ModelSettings:
 
 def _file(entry: ModelEntry) -> tuple[object, ...]:
     """What changes when a model's file is replaced."""
-    return entry.path, entry.size, entry.created
+    return entry.path, entry.size, entry.stamps, entry.adapters, entry.mmproj
 
 
 def _unit_name(entry: ModelEntry, task: Task) -> str:

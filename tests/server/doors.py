@@ -129,7 +129,9 @@ async def open_house(
     for name, header in ({"chat": {}} if models is None else models).items():
         write_model(folder / "models" / f"{name}.gguf", **header)
     settings = Settings(
-        catalog=CatalogSettings(folders=(folder / "models",), discover=NOWHERE, demo_models="hide"),
+        catalog=CatalogSettings(
+            folders=(folder / "models",), library=folder / "library", discover=NOWHERE, demo_models="hide"
+        ),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
         webhooks=WebhookSettings(**{"state_folder": folder / "state", **sections.pop("webhooks", {})}),
