@@ -22,7 +22,7 @@ from llamarunner.fleet import group
 from llamarunner.fleet.keeping import MARKER
 from llamarunner.fleet.launch import Endpoint, Launch
 from llamarunner.fleet.output import Output, Pipes, cleaned
-from llamarunner.fleet.schedule import Death
+from llamarunner.fleet.unit import Death
 
 PROBE_INTERVAL_SECONDS = 0.01
 REAP_SECONDS = 5.0

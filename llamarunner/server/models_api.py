@@ -21,10 +21,10 @@ from llamarunner.config import ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
 from llamarunner.events import timestamp
+from llamarunner.fleet.instance import Instance
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.progress import Progress
-from llamarunner.fleet.schedule import State, Unit
-from llamarunner.fleet.supervisor import Instance
+from llamarunner.fleet.unit import State, Unit
 from llamarunner.server import body, query
 from llamarunner.server.figures import Granted
 from llamarunner.server.resolve import native_task
