@@ -61,7 +61,9 @@ class Instance:
 
 def runs(entry: ModelEntry, settings: ModelSettings) -> Mapping[str, object]:
     """How a process with these settings runs, as far as it can be wished otherwise."""
-    return {name: getattr(settings, name) for name in WISHABLE} | {"ctx_size": context_size(entry, settings)}
+    mapped = settings.load_mode in (None, "auto", "mmap", "mmap+mlock")
+    said = {"ctx_size": context_size(entry, settings), "load_mode": "mmap" if mapped else settings.load_mode}
+    return {name: getattr(settings, name) for name in WISHABLE} | said
 
 
 def rules_of(settings: Settings) -> Rules:

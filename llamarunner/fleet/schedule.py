@@ -1,8 +1,8 @@
 """Who runs: every decision of the fleet, without I/O and without a clock.
 
 Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `let_go`, `stop`, `tick`, `shut_down`), each
-with the time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before the next,
-so nothing is ever decided on a stale reading.
+with the time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before
+the next, so nothing is ever decided on a stale reading.
 
 The rules:
 
@@ -41,7 +41,6 @@ from llamarunner.fleet.unit import (
     Terms,
     Ticket,
     Unit,
-    Wish,
 )
 
 BACKOFF_FIRST_SECONDS = 0.5
@@ -67,15 +66,7 @@ class Schedule:
 
     # ── facts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def ask(
-        self,
-        ticket: Ticket,
-        name: str,
-        terms: Terms,
-        now: float,
-        keep: bool | None = None,
-        wish: Wish | None = None,
-    ) -> list[Effect]:
+    def ask(self, ticket: Ticket, name: str, terms: Terms, now: float, keep: bool | None = None) -> list[Effect]:
         """A caller wants to use a unit; it is granted, refused, or told later.
 
         With `keep` the unit stays loaded until it is stopped by hand; False takes that back, None leaves it as it is.
@@ -87,8 +78,8 @@ class Schedule:
         unit.kept = unit.kept if keep is None else keep
         self._tickets[ticket] = unit
         unit.waiting[ticket] = now
-        if wish is not None:
-            unit.wishes[ticket] = wish
+        if terms.wish:
+            unit.wishes[ticket] = terms
         return self._settle(now)
 
     def leave(self, ticket: Ticket, now: float) -> list[Effect]:
@@ -136,7 +127,7 @@ class Schedule:
         return self._settle(now)
 
     def let_go(self, name: str, now: float) -> list[Effect]:
-        """A caller wants a unit unloaded as soon as it is idle; those that wait, and those to come, are still served."""
+        """A caller wants a unit unloaded as soon as it is idle; who waits, or comes until then, is still served."""
         if unit := self.units.get(name):
             unit.kept = False
             unit.terms = replace(unit.terms, ttl=0.0, pinned=False)
@@ -224,15 +215,15 @@ class Schedule:
 
     def _start(self, unit: Unit, now: float) -> bool:
         """Start a unit or refuse its callers; False if it must wait for others to leave."""
-        if wish := unit.wish:
-            unit.terms = replace(unit.terms, bytes_needed=wish.bytes_needed)
+        if wished := unit.wished:
+            unit.terms = replace(unit.terms, bytes_needed=wished.bytes_needed)
         if not self._fits(unit) and not self._hopeless(unit):
             self._make_room(unit, now)
             return False
         if self._fits(unit):
             unit.move(State.LOADING)
             unit.load_began = now
-            self._effects.append(Spawn(unit.name, wish.settings if wish else NOTHING))
+            self._effects.append(Spawn(unit.name, wished.wish if wished else NOTHING))
         return True
 
     def _fits(self, unit: Unit) -> bool:
@@ -288,8 +279,7 @@ class Schedule:
         """Grant those that wait, in order, up to the first that wishes for another process."""
         while unit.waiting:
             ticket = next(iter(unit.waiting))
-            wish = unit.wishes.get(ticket)
-            if wish is not None and not wish.suits(unit.runs):
+            if ticket in unit.wishes and not unit.wishes[ticket].suit(unit.runs):
                 self._retire(unit, "asked")
                 return
             del unit.waiting[ticket]

@@ -47,7 +47,7 @@ from llamarunner.fleet.output import Output
 from llamarunner.fleet.progress import Progress, explain, progress
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import Schedule
-from llamarunner.fleet.unit import Death, Effect, Grant, Refuse, Spawn, State, Stop, Terms, Ticket, Unit, Wish
+from llamarunner.fleet.unit import Death, Effect, Grant, Refuse, Spawn, State, Stop, Terms, Ticket, Unit
 
 log = logging.getLogger("llamarunner.fleet")
 
@@ -271,8 +271,7 @@ class Supervisor:
         subject.ttl = subject.ttl if manner.ttl is None else manner.ttl
         caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._callers[ticket] = caller
-        terms, wish = self._terms(subject, self._settings_of(subject)), self._wish(subject, manner.settings)
-        self._carry_out(self._schedule.ask(ticket, name, terms, now, keep, wish))
+        self._carry_out(self._schedule.ask(ticket, name, self._terms(subject, manner.settings), now, keep))
         return caller
 
     def _leave(self, ticket: Ticket) -> None:
@@ -303,14 +302,6 @@ class Supervisor:
         if instance is None or of_process(instance.settings) != of_process(self._settings_of(subject)):
             self._carry_out(self._schedule.renew(name, time.monotonic()))
 
-    def _wish(self, subject: Subject, wanted: ModelSettings | None) -> Wish | None:
-        if wanted is None or not wanted.model_fields_set:
-            return None
-        entry, settings = subject.entry, self._settings_of(subject).merged(wanted)
-        would_run = runs(entry, settings)
-        named = {name: would_run[name] for name in would_run if name in wanted.model_fields_set}
-        return Wish(named, entry.memory_needed(context_size(entry, settings)))
-
     def _settings_of(self, subject: Subject) -> ModelSettings:
         settings = self._settings.for_model(subject.entry.id)
         return settings.merged(subject.overrides) if subject.overrides else settings
@@ -318,11 +309,17 @@ class Supervisor:
     def _free_memory(self) -> int | None:
         return memory.available() if self._rules.memory_check else None
 
-    def _terms(self, subject: Subject, model: ModelSettings) -> Terms:
-        chosen = (one for one in (subject.ttl, model.ttl_seconds, self._rules.ttl_seconds) if one is not None)
-        ttl = next(chosen, math.inf)
-        needed = subject.entry.memory_needed(context_size(subject.entry, model))
-        return Terms(None if ttl == math.inf else ttl, bool(model.pinned), needed)
+    def _terms(self, subject: Subject, wanted: ModelSettings | None = None) -> Terms:
+        """What a unit is owed, and how a caller wants it to run."""
+        entry, settings = subject.entry, self._settings_of(subject)
+        settings = settings.merged(wanted) if wanted else settings
+        named = wanted.model_fields_set if wanted else frozenset()
+        wish = {name: value for name, value in runs(entry, settings).items() if name in named}
+        ttl = next(
+            (one for one in (subject.ttl, settings.ttl_seconds, self._rules.ttl_seconds) if one is not None), None
+        )
+        needed = entry.memory_needed(context_size(entry, settings))
+        return Terms(None if ttl == math.inf else ttl, bool(settings.pinned), needed, wish)
 
     # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────
 

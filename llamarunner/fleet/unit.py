@@ -46,22 +46,20 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one unit needs and is owed."""
+    """What one unit needs and is owed, as its last caller has it.
+
+    `wish` is how this caller wants the process to run, by the names of settings; what is not named may be any way.
+    `bytes_needed` is for a process that runs so.
+    """
 
     ttl: float | None  # seconds of idleness before it is stopped; None: never
     pinned: bool = False
     bytes_needed: int = 0
+    wish: Mapping[str, object] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """How a caller wants a unit's process to run, by the names of settings; what is not named may be any way."""
-
-    settings: Mapping[str, object]
-    bytes_needed: int = 0
-
-    def suits(self, runs: Mapping[str, object]) -> bool:
-        return all(runs.get(name) == value for name, value in self.settings.items())
+    def suit(self, runs: Mapping[str, object]) -> bool:
+        """Tell whether a process that runs so is what the caller wants."""
+        return all(runs.get(name) == value for name, value in self.wish.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class Unit:
     terms: Terms
     state: State = State.UNLOADED
     waiting: dict[Ticket, float] = field(default_factory=dict)  # ticket → when it came; first in, first out
-    wishes: dict[Ticket, Wish] = field(default_factory=dict)  # of those that wait, if they have any
+    wishes: dict[Ticket, Terms] = field(default_factory=dict)  # of those that wait, if they have a wish
     runs: Mapping[str, object] = field(default_factory=dict)  # the settings of its process that can be wished otherwise
     leases: set[Ticket] = field(default_factory=set)
     kept: bool = False  # started by hand: stays until stopped by hand
@@ -139,9 +137,9 @@ class Unit:
         return self.last_used + self.terms.ttl
 
     @property
-    def wish(self) -> Wish | None:
-        """What the first of those that wait wishes, if any wishes something."""
-        return next((wish for ticket in self.waiting if (wish := self.wishes.get(ticket))), None)
+    def wished(self) -> Terms | None:
+        """The terms of the first of those that wait and wish something."""
+        return next((terms for ticket in self.waiting if (terms := self.wishes.get(ticket))), None)
 
     @property
     def tripped(self) -> bool:

@@ -35,7 +35,7 @@ async def read_object(request: web.Request, settings: ServerSettings) -> tuple[b
 
     Raises InvalidRequest, PayloadTooLarge, UnsupportedMedia or RequestTimeout.
     """
-    _check_type(request)
+    check_type(request)
     body = await read(request, settings)
     return body, strict_json.loads_object(body)
 
@@ -122,8 +122,8 @@ def check_encoding(request: web.Request) -> None:
         raise UnsupportedMedia("Compressed request bodies are not accepted; send the body without Content-Encoding.")
 
 
-def _check_type(request: web.Request) -> None:
-    """Refuse what a web page can send to any server without asking first, such as a form."""
+def check_type(request: web.Request) -> None:
+    """Refuse what a web page can send to any server without asking first, such as a form. Raises UnsupportedMedia."""
     if "Origin" in request.headers and request.content_type != "application/json":
         raise UnsupportedMedia("Requests from web pages must have the Content-Type application/json.")
 

@@ -153,13 +153,17 @@ class View:
         """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""
         return self._local and is_loopback(client)
 
+    def may_manage(self, client: str) -> bool:
+        """Tell whether a client may change the machine; `client` is an address."""
+        allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
+        return allowed[self.door.allow_management]
+
     def check_management(self, client: str) -> None:
         """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden.
 
         Behind a reverse proxy on this machine a client may come from anywhere.
         """
-        allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
-        if not allowed[self.door.allow_management]:
+        if not self.may_manage(client):
             raise Forbidden(
                 "Nothing can be managed through this door; the owner can give it api_keys, or set allow_management."
             )

@@ -24,7 +24,6 @@ from llamarunner.fleet.unit import (
     Stop,
     Terms,
     Unit,
-    Wish,
 )
 
 HOUR = Terms(ttl=3600.0)
@@ -39,6 +38,10 @@ def load(fleet: Schedule, name: str, now: float = 0.0, terms: Terms = HOUR) -> N
     assert fleet.ask((name, now), name, terms, now) == [Spawn(name)]
     assert fleet.started(name, now) == [Grant((name, now), name)]
     assert fleet.leave((name, now), now) == []
+
+
+def wishing(wish: dict[str, object]) -> Terms:
+    return Terms(HOUR.ttl, wish=wish)
 
 
 def refusal(effects: list[object]) -> Refuse:
@@ -312,18 +315,18 @@ def test_a_wish_that_does_not_suit_waits_for_the_others_and_then_for_a_process_o
     fleet = schedule()
     load(fleet, "a")
     assert fleet.ask(1, "a", HOUR, 1) == [Grant(1, "a")]
-    assert fleet.ask(2, "a", HOUR, 2, wish=Wish({"size": 2})) == []
+    assert fleet.ask(2, "a", wishing({"size": 2}), 2) == []
     assert fleet.ask(3, "a", HOUR, 3) == [], "nobody overtakes"
     assert fleet.leave(1, 4) == [Stop("a", "asked")]
     assert fleet.ended("a", None, 5) == [Spawn("a", {"size": 2})]
     assert fleet.started("a", 6, {"size": 2, "more": 0}) == [Grant(2, "a"), Grant(3, "a")]
-    assert fleet.ask(4, "a", HOUR, 7, wish=Wish({"size": 2})) == [Grant(4, "a")]
+    assert fleet.ask(4, "a", wishing({"size": 2}), 7) == [Grant(4, "a")]
 
 
 def test_those_whose_wishes_contradict_each_other_are_served_in_turn() -> None:
     fleet = schedule()
-    assert fleet.ask(1, "a", HOUR, 0, wish=Wish({"size": 1})) == [Spawn("a", {"size": 1})]
-    assert fleet.ask(2, "a", HOUR, 0, wish=Wish({"size": 2})) == []
+    assert fleet.ask(1, "a", wishing({"size": 1}), 0) == [Spawn("a", {"size": 1})]
+    assert fleet.ask(2, "a", wishing({"size": 2}), 0) == []
     assert fleet.ask(3, "a", HOUR, 0) == []
     assert fleet.started("a", 1, {"size": 1}) == [Grant(1, "a")]
     assert fleet.leave(1, 2) == [Stop("a", "asked")]
@@ -333,9 +336,9 @@ def test_those_whose_wishes_contradict_each_other_are_served_in_turn() -> None:
 
 def test_the_memory_that_a_wish_needs_is_what_counts() -> None:
     fleet = schedule(memory=10)
-    refused = refusal(fleet.ask(1, "a", HOUR, 0, wish=Wish({"size": 9}, bytes_needed=11)))  # type: ignore[arg-type]
+    refused = refusal(fleet.ask(1, "a", Terms(HOUR.ttl, bytes_needed=11, wish={"size": 9}), 0))  # type: ignore[arg-type]
     assert "Insufficient memory" in refused.error.message
-    assert fleet.ask(2, "a", HOUR, 0, wish=Wish({"size": 1}, bytes_needed=5)) == [Spawn("a", {"size": 1})]
+    assert fleet.ask(2, "a", Terms(HOUR.ttl, bytes_needed=5, wish={"size": 1}), 0) == [Spawn("a", {"size": 1})]
 
 
 def test_what_is_let_go_stops_when_it_is_idle_even_if_it_was_started_by_hand() -> None:
@@ -428,9 +431,9 @@ class Fleet(RuleBasedStateMachine):
         self.waiting[self.next_ticket] = name
         if size is not None:
             self.wishes[self.next_ticket] = size
-        wish = None if size is None else Wish({"size": size}, 1 + ord(name) - ord("a"))
-        terms = Terms(ttl, pinned and name == "a", 1 + ord(name) - ord("a"))
-        self.carry_out(self.fleet.ask(self.next_ticket, name, terms, self.now, keep, wish))
+        wish = {} if size is None else {"size": size}
+        terms = Terms(ttl, pinned and name == "a", 1 + ord(name) - ord("a"), wish)
+        self.carry_out(self.fleet.ask(self.next_ticket, name, terms, self.now, keep))
 
     @precondition(lambda self: self.waiting or self.leased)
     @rule(data=st.data())
