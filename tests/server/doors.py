@@ -23,6 +23,7 @@ from llamarunner.config import (
     CatalogSettings,
     Discover,
     Door,
+    LoggingSettings,
     ModelSettings,
     ServerSettings,
     Settings,
@@ -132,6 +133,7 @@ async def open_house(
         catalog=CatalogSettings(folders=(folder / "models",), discover=NOWHERE, demo_models="hide"),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
+        logging=LoggingSettings(**(logging or {})),
         webhooks=WebhookSettings(**{"state_folder": folder / "state", **sections.pop("webhooks", {})}),
         **sections,
     )
