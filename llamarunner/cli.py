@@ -141,6 +141,29 @@ def bench_proxy(
         json_file.write_text(json.dumps(report, indent=2) + "\n")
 
 
+@bench.command("audio")
+def bench_audio(
+    model: Annotated[str | None, typer.Option(help="The speech model; the demo model if none is named.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="The recording; else a minute of speech.")] = None,
+    config: ConfigOption = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each arm.")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
+) -> None:
+    """Transcribe through a door and with faster-whisper directly, one by one and in batches, turn and turn about."""
+    from rich.console import Console
+
+    from llamarunner.app import run
+    from llamarunner.bench import audio, tables
+
+    loaded, console = load(config), Console()
+    with console.status("starting") as status:
+        report = run(audio.measure(loaded.settings, model, file, rounds, status.update))
+    for table in tables.audio(report):
+        console.print(table)
+    if json_file:
+        json_file.write_text(json.dumps(report, indent=2) + "\n")
+
+
 def open_standard_streams() -> None:
     """Put /dev/null where a standard stream is closed, before its number goes to a socket."""
     for number in range(3):

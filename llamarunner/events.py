@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -126,13 +126,16 @@ class TranscriptionFailed(Event):
 
 
 class Subscription:
-    """A bounded mailbox; iterate it to receive events in order."""
+    """A bounded mailbox; iterate it to receive events in order. `only` are the names it takes in, None is all."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: Collection[str] | None = None) -> None:
+        self._only = only
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_LENGTH)
         self.lost = 0
 
     def put(self, event: Event) -> None:
+        if self._only is not None and event.name not in self._only:
+            return
         if self._queue.full():
             self._queue.get_nowait()
             self.lost += 1
@@ -161,8 +164,9 @@ class Bus:
             subscription.put(event)
 
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
-        subscription = Subscription()
+    def subscribe(self, only: Collection[str] | None = None) -> Iterator[Subscription]:
+        """Hear what is published until the end of the block; `only` are the names of the events that matter."""
+        subscription = Subscription(only)
         self._subscriptions.add(subscription)
         try:
             yield subscription

@@ -13,7 +13,7 @@ from llamarunner.catalog import Capability, ModelEntry, kv_cache_bytes
 from llamarunner.catalog.kinds import Kind, capabilities_of, kind_of, why_unusable
 from llamarunner.gguf import Header
 
-CHAT, COMPLETION, EMBEDDING, RERANK, VISION, TOOLS, THINKING, FIM, _ = Capability
+CHAT, COMPLETION, EMBEDDING, RERANK, VISION, TOOLS, THINKING, FIM = [*Capability][:8]  # of GGUF models
 TEMPLATE = "tokenizer.chat_template"
 
 

@@ -25,6 +25,18 @@ async def test_every_subscription_hears_every_event_in_order() -> None:
             await heard.aclose()
 
 
+async def test_a_subscription_can_be_to_some_events_alone() -> None:
+    bus = Bus()
+    with bus.subscribe(["model.started"]) as news:
+        for count in range(2000):
+            bus.publish(ModelStopped(str(count), "asked"))
+        bus.publish(ModelStarted("a", 1, 1.0))
+        heard = aiter(news)
+        assert (await anext(heard)).name == "model.started"
+        assert news.lost == 0
+        await heard.aclose()
+
+
 async def test_a_slow_subscription_loses_its_oldest_events_and_knows_how_many() -> None:
     bus = Bus()
     with bus.subscribe() as slow:

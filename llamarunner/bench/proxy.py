@@ -135,7 +135,11 @@ async def _compare(arms: Arms, scenario: Scenario, rounds: int, progress: Callab
 @asynccontextmanager
 async def _arms(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arms]:
     launch = Launcher(settings)(entry, Task.GENERATE, settings.for_model(entry.id))
-    async with session() as http, _child(launch, entry.id) as straight, _server(settings, entry) as (door, server):
+    async with (
+        session() as http,
+        _child(launch, entry.id) as straight,
+        running_server(settings, entry) as (door, server),
+    ):
         yield Arms(http, straight, door, server)
 
 
@@ -148,7 +152,7 @@ async def _child(launch: Launch, model: str) -> AsyncIterator[Target]:
 
 
 @asynccontextmanager
-async def _server(settings: Settings, entry: ModelEntry) -> AsyncIterator[tuple[Target, psutil.Process]]:
+async def running_server(settings: Settings, entry: ModelEntry) -> AsyncIterator[tuple[Target, psutil.Process]]:
     """A server in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"

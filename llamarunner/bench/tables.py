@@ -47,3 +47,18 @@ def _summary(report: dict[str, Any]) -> Table:
         cpu = scenario["server_cpu_ms_per_request"]
         table.add_row(f"its CPU for each request, {scenario['scenario']}", f"{cpu:.2f} ms")
     return table
+
+
+def audio(report: dict[str, Any]) -> Iterator[Table]:
+    """All arms, and what the door adds to the one that it is made of."""
+    seconds = f"{report['duration_seconds']:.0f} s of speech"
+    table = Table(title=f"{seconds} ({report['model']})", title_justify="left")
+    table.add_column("")
+    for column in ("seconds p50", "real-time factor", "peak memory", "load"):
+        table.add_column(column, justify="right")
+    for name, arm in report["arms"].items():
+        figures = (f"{arm['seconds_p50']:.2f}", f"{arm['real_time_factor']:.4f}")
+        table.add_row(name, *figures, f"{arm['peak_memory_mb']:.0f} MB", f"{arm['load_seconds']:.2f} s")
+    table.add_row("batched / sequential", f"×{report['batched_over_sequential']:.2f}", style="bold")
+    table.add_row("door / batched", f"×{report['door_over_batched']:.3f}", style="bold")
+    yield table

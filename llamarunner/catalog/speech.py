@@ -23,7 +23,7 @@ _SIZE = re.compile(
     r"(?P<size>tiny|base|small|medium|large|turbo)(?P<english>\.en)?(?P<version>-v[123](?:\.5)?)?(?P<turbo>-turbo)?"
     r"(?:-ct2)?(?:-(?:int8|float16|float32|bfloat16|int8[_-]float\w+))?"
 )
-_PREFIXES = ("", "whisper-", "faster-whisper-", "openai/whisper-", "systran/faster-whisper-")
+_PREFIXES = ("", "whisper-", "faster-whisper-", "openai/whisper-")
 _LARGE = ("large-v3", "large-v2", "large-v1", "large-v3-turbo")  # which of them "large" is, as far as they are there
 _REPOSITORIES = {
     "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
@@ -49,9 +49,8 @@ def fault_of(folder: Path) -> str | None:
 
 def base_of(found: Found) -> str:
     """The id of a speech model: `whisper-base` for any repository of that size, else its folder's name."""
-    folder = _folder(found)
-    size = size_of(folder)
-    return f"whisper-{size}" if size else slug(folder) or "whisper"
+    size = repository_size(found)
+    return f"whisper-{size}" if size else slug(_folder(found)) or "whisper"
 
 
 def size_of(name: str) -> str | None:
@@ -71,13 +70,14 @@ def spellings(found: Found, sizes: Collection[str]) -> Iterator[str]:
     size = repository_size(found)
     folder = _folder(found).casefold()
     yield from (folder, base_of(found))
-    if len(found.parts) > 2:
+    if published := len(found.parts) > 2:
         yield f"{found.parts[0]}/{found.parts[1]}".casefold()
     if size is None:
         return
     said = [size, *(["large"] if size == next((one for one in _LARGE if one in sizes), None) else [])]
     said += ["turbo"] if size == "large-v3-turbo" else []
-    yield from (prefix + one for prefix in _PREFIXES for one in said)
+    prefixes = _PREFIXES if published else (*_PREFIXES, "systran/faster-whisper-")
+    yield from (prefix + one for prefix in prefixes for one in said)
     if size.startswith("distil-"):
         short = size.removeprefix("distil-")
         yield from (f"distil-whisper-{short}", f"distil-whisper/{size}", f"systran/faster-distil-whisper-{short}")

@@ -26,7 +26,7 @@ Tokens = Annotated[int, Field(ge=1, le=1_048_576)]
 Factor = Annotated[float, Field(ge=0, le=1_000_000_000)]
 Proportion = Annotated[float, Field(ge=0, le=1_000_000)]
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$")]
-TensorRule = Annotated[str, Field(pattern=r"^[^\s,=]+=[^\s,=]+$")]
+TensorRule = Annotated[str, Field(pattern=r"^[^\s\x85,=]+=[^\s\x85,=]+$")]  # not all readers count \x85 as a space
 
 
 def _extra_argument(argument: str) -> str:

@@ -3,6 +3,8 @@
 {"type": "image_url", "image_url": {"url": …}}           OpenAI's chat
 {"type": "input_image", "image_url": …}                  OpenAI's Responses
 {"type": "image", "source": {"type": "url", "url": …}}   Anthropic, also inside of tool results
+
+llama.cpp takes sound and video in the same way, under `data` as under `url`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from llamarunner.errors import InvalidRequest
 
-LINKS = ("image_url", "audio_url", "video_url", "file_url")
+LINKS = ("image_url", "audio_url", "video_url", "file_url", "input_audio", "input_video")
 INNER = ("content", "output")  # what holds parts
 
 
@@ -65,8 +67,11 @@ def _parts(items: list[Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:
 def _links(part: dict[str, Any], path: str) -> Iterator[RemoteImage]:
     for key in LINKS:
         link = part.get(key)
-        if isinstance(link, dict) and isinstance(link.get("url"), str):
-            yield from _judged(RemoteImage(link["url"], f"{path}.{key}", link, "url"), key)
+        if isinstance(link, dict):
+            if isinstance(link.get("url"), str):
+                yield from _judged(RemoteImage(link["url"], f"{path}.{key}", link, "url"), key)
+            if _misleads(link.get("data")):
+                raise _not_data(f"{path}.{key}")
         elif isinstance(link, str):
             yield from _judged(RemoteImage(link, f"{path}.{key}", part, key), key)
     source = part.get("source")
@@ -79,5 +84,16 @@ def _judged(image: RemoteImage, key: str) -> Iterator[RemoteImage]:
     if scheme.startswith("data:"):
         return
     if not scheme.startswith(("http://", "https://")) or key not in ("image_url", "source"):
-        raise InvalidRequest(f"'{image.param}' must be a data URL, such as data:image/png;base64,….", param=image.param)
+        raise _not_data(image.param)
     yield image
+
+
+def _misleads(data: object) -> bool:
+    """Tell whether what should be base64 is a URL to llama.cpp, which looks at its first letters alone."""
+    if not isinstance(data, str) or data[:5].casefold() == "data:":
+        return False
+    return ":" in data[:16] or data[:4].casefold() == "http"
+
+
+def _not_data(param: str) -> InvalidRequest:
+    return InvalidRequest(f"'{param}' must be a data URL, such as data:image/png;base64,….", param=param)

@@ -32,7 +32,10 @@ class Usage(NamedTuple):
 
 
 class Ends:
-    """The first and the last bytes of a stream, whatever its pieces are; adding one copies nothing."""
+    """The first and the last bytes of a stream, whatever its pieces are; adding a small one copies nothing.
+
+    It keeps at most 70 kB, however large the pieces are.
+    """
 
     __slots__ = ("_head", "_pieces", "_tail")
 
@@ -43,7 +46,7 @@ class Ends:
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
-        if len(self._pieces) == PIECES:
+        if len(self._pieces) == PIECES or len(piece) > TAIL_BYTES:
             self._settle()
 
     @property
@@ -60,7 +63,7 @@ class Ends:
         fresh = b"".join(self._pieces)
         self._pieces.clear()
         self._head += fresh[: HEAD_BYTES - len(self._head)]
-        self._tail = (self._tail + fresh)[-TAIL_BYTES:]
+        self._tail = (self._tail + fresh[-TAIL_BYTES:])[-TAIL_BYTES:]
 
 
 def of_answer(body: bytes) -> Usage:

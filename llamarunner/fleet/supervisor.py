@@ -15,7 +15,6 @@ and `Child`'s own exit does the rest.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -30,75 +29,22 @@ from llamarunner.errors import LlamaRunnerError, ModelNotLoaded, NotReady
 from llamarunner.events import Bus, ModelFailed, ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet import memory
 from llamarunner.fleet.child import Child, LoadFailed, Probe
-from llamarunner.fleet.instance import (
-    Instance,
-    Manner,
-    Subject,
-    changed,
-    file_of,
-    of_process,
-    rules_of,
-    runs,
-    unit_name,
-)
 from llamarunner.fleet.keeping import keep
-from llamarunner.fleet.launch import Endpoint, Launch, Task
+from llamarunner.fleet.launch import Launch, Task
+from llamarunner.fleet.lease import AS_IT_IS, Instance, Lease, Manner
 from llamarunner.fleet.output import Output
 from llamarunner.fleet.progress import Progress, explain, progress
 from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.fleet.schedule import Schedule
+from llamarunner.fleet.subject import Subject, changed, file_of, of_process, rules_of, runs, unit_name
 from llamarunner.fleet.unit import Death, Effect, Grant, Refuse, Spawn, State, Stop, Terms, Ticket, Unit
 
 log = logging.getLogger("llamarunner.fleet")
 
-AUTOPSY_SECONDS = 0.5
 SUSPECT_PROBES = 2
 SUSPECT_PATH = "/v1/models"  # every runtime has it
 
-AS_IT_IS = Manner()
 Describe = Callable[[ModelEntry, Task, ModelSettings], Launch]
-
-
-class Lease:
-    """The right to use one model until the `async with` ends; made by `Supervisor.lease`."""
-
-    def __init__(self, supervisor: Supervisor, entry: ModelEntry, task: Task, manner: Manner) -> None:
-        self._supervisor = supervisor
-        self._entry = entry
-        self._task = task
-        self._manner = manner
-        self._instance: Instance | None = None
-        self.queue_seconds = self.load_seconds = 0.0  # of waiting for it, without and for its loading
-
-    async def __aenter__(self) -> Self:
-        """Wait until the model is ready. Raises ModelFailed, QueueFull, ShuttingDown or ServiceUnavailable."""
-        asked = time.monotonic()
-        self._instance = instance = await self._supervisor._admit(self, self._entry, self._task, self._manner)
-        self.load_seconds = max(0.0, instance.ready_at - max(asked, instance.began))
-        self.queue_seconds = time.monotonic() - asked - self.load_seconds
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._supervisor._note_use(self._entry, self._task)
-        self._supervisor._leave(self)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        assert self._instance is not None, "a lease is used inside its async with"
-        assert self._instance.endpoint is not None
-        return self._instance.endpoint
-
-    async def autopsy(self) -> str | None:
-        """Why the child died, waiting up to half a second for the news; None if it seems to live."""
-        assert self._instance
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._instance.gone.wait(), AUTOPSY_SECONDS)
-        return self._instance.death.cause if self._instance.death else None
-
-    def suspect(self) -> None:
-        """Report a child that fell silent: it is probed, and killed if it stays silent."""
-        assert self._instance
-        self._supervisor._suspect(self._instance)
 
 
 class Supervisor:

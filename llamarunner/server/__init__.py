@@ -13,10 +13,14 @@
 * `upstream`   its far side: one request to a model's process, and what can go wrong there.
 * `client`     the HTTP client under it, which is on the way of every token; `http1` reads the responses, pure.
 * `watch`      its clock: one timer for each exchange, which ends what has fallen silent.
-* `drain`      the exchanges under way, and their end when the server stops.
+* `drain`      the exchanges under way and the guests, and their end when the server stops.
+* `remote_images` images that chats name by URL, fetched or refused.
 * `figures`    what is measured of processes and the machine.
 * `record`     what is known of one request, told once when it is over.
 * `metrics`    what is counted; `children` has the series of the models' processes.
+* `query`      switches and numbers behind the question mark.
+* `channel`    the websocket; `channel_chat` is one chat, `channel_news` what it subscribes to, `channel_messages` their
+               types and schema.
 * `…_api`      the handlers, one file for each language.
 * `openapi`    what they do, described for programs.
 

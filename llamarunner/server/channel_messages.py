@@ -26,7 +26,7 @@ Object = dict[str, Any]
 class Message(BaseModel):
     """What both directions have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     @property
     def text(self) -> bytes:
@@ -37,7 +37,13 @@ class Message(BaseModel):
 # ── from clients ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ChatMessage(Message):
+class Asked(Message):
+    """What clients send is strict: a field that we do not know is a mistake of theirs, and told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChatMessage(Asked):
     """Ask a model. The answer is `chat_start`, `chat_delta`s and `chat_end`, or an `error`."""
 
     type: Literal["chat_message"]
@@ -48,21 +54,21 @@ class ChatMessage(Message):
     options: Object = Field({}, description="Any other field of POST /v1/chat/completions, such as temperature.")
 
 
-class Cancel(Message):
+class Cancel(Asked):
     """End a chat; it answers with `chat_end`."""
 
     type: Literal["cancel"]
     id: Id = Field(description="The id of the chat.")
 
 
-class Ping(Message):
+class Ping(Asked):
     """Ask for a `pong`."""
 
     type: Literal["ping"]
     id: Id | None = Field(None, description="Comes back in the pong.")
 
 
-class Subscribe(Message):
+class Subscribe(Asked):
     """Ask for events, and for what models print, besides what was asked for before."""
 
     type: Literal["subscribe"]
@@ -72,7 +78,7 @@ class Subscribe(Message):
     tail: int = Field(0, ge=0, le=MOST_TAIL, description="How many of the last lines of those logs come first.")
 
 
-class Unsubscribe(Message):
+class Unsubscribe(Asked):
     """Ask for some events or logs no longer; for none at all if neither is named."""
 
     type: Literal["unsubscribe"]
@@ -176,7 +182,7 @@ class ErrorMessage(Message):
 
 
 FromClient = ChatMessage | Cancel | Ping | Subscribe | Unsubscribe
-FROM_CLIENT: tuple[type[Message], ...] = (ChatMessage, Cancel, Ping, Subscribe, Unsubscribe)
+FROM_CLIENT: tuple[type[Asked], ...] = (ChatMessage, Cancel, Ping, Subscribe, Unsubscribe)
 FROM_SERVER: tuple[type[Message], ...] = (
     *(ChatStart, ChatDelta, ChatEnd, Pong, Subscribed, EventMessage, EventsLost, LogLines),
     ErrorMessage,

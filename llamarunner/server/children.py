@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from llamarunner.fleet.instance import Instance
+from llamarunner.fleet.lease import Instance
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.client import BrokenOff, CannotConnect, Client
 

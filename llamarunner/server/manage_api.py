@@ -31,6 +31,8 @@ FEATURES = (
     "tools",
     "vision",
     "model_management",
+    "websocket",
+    "webhooks",
 )
 
 

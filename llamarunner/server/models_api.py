@@ -21,8 +21,8 @@ from llamarunner.config import ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
 from llamarunner.events import timestamp
-from llamarunner.fleet.instance import Instance
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import Instance
 from llamarunner.fleet.progress import Progress
 from llamarunner.fleet.unit import State, Unit
 from llamarunner.server import body, query

@@ -24,8 +24,8 @@ from llamarunner.dialects.ollama.shorten import shortened
 from llamarunner.dialects.sse import DONE, Splitter
 from llamarunner.dialects.usage import Usage
 from llamarunner.errors import BackendFailed
-from llamarunner.fleet.instance import Manner
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import Manner
 from llamarunner.server import relay, upstream
 from llamarunner.server.ollama_asked import JSON
 from llamarunner.server.record import RECORD, log_prompt

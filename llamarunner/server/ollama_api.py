@@ -18,8 +18,8 @@ from llamarunner.dialects.ollama.answers import CHAT, GENERATE, Shape, loaded
 from llamarunner.dialects.ollama.errors import ModelMissing
 from llamarunner.dialects.ollama.requests import ChatRequest, GenerateRequest, Inference
 from llamarunner.errors import InvalidRequest
-from llamarunner.fleet.instance import Manner
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import Manner
 from llamarunner.server import ollama_embeddings, ollama_models
 from llamarunner.server.ollama_answer import Question, respond
 from llamarunner.server.ollama_asked import answer, ask_whole, context_of, find, hold, manner_of, not_found, read

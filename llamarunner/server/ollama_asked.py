@@ -16,10 +16,9 @@ from llamarunner.dialects.ollama import names, requests
 from llamarunner.dialects.ollama.errors import OLLAMA, CloudDisabled, ModelMissing, WrongOption
 from llamarunner.dialects.ollama.options import LOADING, loading
 from llamarunner.errors import InvalidRequest, ModelNotFound
-from llamarunner.fleet.instance import Manner
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import AS_IT_IS, Manner
 from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS, context_size
-from llamarunner.fleet.supervisor import AS_IT_IS
 from llamarunner.server import body, relay, upstream
 from llamarunner.server.record import RECORD, Record
 from llamarunner.server.services import CLIENT, VIEW, Services, View

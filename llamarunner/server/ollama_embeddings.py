@@ -19,8 +19,8 @@ from llamarunner.dialects.ollama.errors import InputTooLong, ModelMissing
 from llamarunner.dialects.ollama.requests import EmbeddingRequest, EmbedRequest
 from llamarunner.dialects.usage import Usage
 from llamarunner.errors import BackendFailed, InvalidRequest
-from llamarunner.fleet.instance import Manner
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import Manner
 from llamarunner.server.ollama_asked import answer, ask_whole, context_of, find, hold, manner_of, not_found, read
 from llamarunner.server.record import RECORD, log_prompt
 from llamarunner.server.resolve import serves

@@ -17,17 +17,29 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import JsonValue, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter
 
 from llamarunner import __version__
 from llamarunner.dialects import openai, strict_json
+from llamarunner.fleet.output import MOST_LINES
 from llamarunner.fleet.progress import Progress
-from llamarunner.server import anthropic_api, manage_api, models_api, openai_api, query
+from llamarunner.server import (
+    anthropic_api,
+    audio_api,
+    logs_api,
+    manage_api,
+    metrics_api,
+    models_api,
+    openai_api,
+    query,
+    webhooks_api,
+)
+from llamarunner.server.audio_form import AudioRequest, TranscriptionRequest
 from llamarunner.server.services import VIEW
 
 JSON = "application/json"
 TEXT = "text/plain"
-EVENTS = "text/event-stream"
+FORM = "multipart/form-data"
 Schema = dict[str, Any]
 SCHEMAS = "#/components/schemas/{model}"
 
@@ -64,6 +76,8 @@ SECURITY: Schema = {
 ABOUT = """\
 Models by REST, and the house about itself. Both doors answer alike.
 
+`/v1/ws` is a websocket and not described here; its messages are in docs/websocket.md of the sources.
+
 OpenAI's and Anthropic's paths (tag `inference`) take and give what those APIs document. To a request with an
 `anthropic-version` header the paths of models answer in Anthropic's shapes, errors too.
 """
@@ -93,12 +107,51 @@ class Asked:
     stream: bool | None = None
 
 
+class TranslationForm(AudioRequest):
+    """A recording, and how it is to be written down in English."""
+
+    file: bytes = Field(description="The recording: wav, mp3, m4a, ogg, flac, webm and the like.")
+
+
+class TranscriptionForm(TranscriptionRequest):
+    """A recording, and how it is to be written down."""
+
+    file: bytes = Field(description="The recording: wav, mp3, m4a, ogg, flac, webm and the like.")
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenSegment:
+    start: float  # seconds
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenText:
+    """What is said in a recording, as `json` and `verbose_json` tell it."""
+
+    text: str
+    language: str | None
+    duration: float  # seconds
+    segments: list[SpokenSegment] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A switch in the query."""
 
     name: str
     meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A whole number in the query, from 0 on."""
+
+    name: str
+    meaning: str
+    default: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +170,7 @@ class Operation:
     body: Any = None
     body_media: str = JSON
     body_required: bool = False
-    flags: tuple[Flag, ...] = ()
+    parameters: tuple[Flag | Count, ...] = ()  # of the query
     also: Mapping[int, Any] = field(default_factory=dict)
     errors: frozenset[int] = frozenset()
     tag: str = "management"
@@ -129,9 +182,34 @@ async def document(request: web.Request) -> web.Response:
     return web.Response(body=_rendered(locked), content_type=JSON)
 
 
+def plain(path: str) -> str:
+    """A path as OpenAPI writes it: `{id:.+}` is `{id}`."""
+    return re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
+
+
 _NO_MODEL = frozenset({404})
 _WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
 _FORCE = Flag("force", "Do not wait for running answers.")
+_TAIL = Count("tail", "The last so many lines.", logs_api.DEFAULT_TAIL, MOST_LINES)
+_FROM_MODEL = frozenset({404, 502, 504})
+
+_WEBHOOKS = tuple(
+    Operation(
+        *(method, plain(path), webhooks_api.ROUTES[method, path], answer),
+        body=body,
+        body_required=path.endswith("register"),
+        errors=frozenset({404, 503}) if "{" in path else frozenset({503}),
+    )
+    for method, path, answer, body in (
+        ("POST", "/v1/webhooks/register", webhooks_api.WebhookRegistered, webhooks_api.RegisterBody),
+        ("GET", "/v1/webhooks", webhooks_api.WebhookList, None),
+        ("GET", webhooks_api.ONE, webhooks_api.WebhookDetail, None),
+        ("DELETE", webhooks_api.ONE, webhooks_api.WebhookDeleted, None),
+        ("POST", "/v1/webhooks/{id}/test", webhooks_api.WebhookTested, None),
+        ("POST", "/v1/webhooks/{id}/redeliver", webhooks_api.WebhookRedelivered, webhooks_api.RedeliverBody),
+        ("POST", "/v1/webhooks/{id}/enable", webhooks_api.Webhook, None),
+    )
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/health", manage_api.health, manage_api.Health, also={503: manage_api.Health}),
@@ -145,11 +223,37 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         *("POST", "/v1/models/{id}/start", models_api.start, models_api.ModelStarted),
         body=models_api.Overrides,
-        flags=(_WAIT,),
+        parameters=(_WAIT,),
         errors=_NO_MODEL,
     ),
     Operation(
-        *("POST", "/v1/models/{id}/stop", models_api.stop, models_api.ModelStopped), flags=(_FORCE,), errors=_NO_MODEL
+        *("POST", "/v1/models/{id}/stop", models_api.stop, models_api.ModelStopped),
+        parameters=(_FORCE,),
+        errors=_NO_MODEL,
+    ),
+    Operation(
+        *("GET", "/v1/models/{id}/logs", logs_api.logs, str),
+        media=TEXT,
+        parameters=(_TAIL,),  # an answer that follows has no end, and no description
+        errors=_NO_MODEL | {503},
+    ),
+    Operation("GET", "/metrics", metrics_api.metrics, str, media=TEXT),
+    *_WEBHOOKS,
+    Operation(
+        *("POST", "/v1/audio/transcriptions", audio_api.transcribe, SpokenText),
+        body=TranscriptionForm,
+        body_media=FORM,
+        body_required=True,
+        errors=_FROM_MODEL,
+        tag="inference",
+    ),
+    Operation(
+        *("POST", "/v1/audio/translations", audio_api.translate, SpokenText),
+        body=TranslationForm,
+        body_media=FORM,
+        body_required=True,
+        errors=_FROM_MODEL,
+        tag="inference",
     ),
 )
 
@@ -205,7 +309,10 @@ def _operation(operation: Operation, schemas: _Schemas) -> Schema:
         "operationId": _identifier(operation),
         "summary": summary,
         "tags": [operation.tag],
-        "parameters": [*map(_path_parameter, _placeholders(operation.path)), *map(_flag, operation.flags)],
+        "parameters": [
+            *map(_path_parameter, _placeholders(operation.path)),
+            *map(_query_parameter, operation.parameters),
+        ],
         "responses": {
             str(status): _answer(HTTPStatus(status).phrase, operation.media, schemas[kind])
             for status, kind in {operation.status: operation.answer, **operation.also}.items()
@@ -237,25 +344,26 @@ def _header(meaning: str, schema: Schema) -> Schema:
     return {"description": meaning, "schema": schema}
 
 
-def _flag(flag: Flag) -> Schema:
-    schema = {"type": "string", "enum": list(query.SWITCH), "default": "false"}
-    return {"name": flag.name, "in": "query", "description": flag.meaning, "schema": schema}
+def _query_parameter(one: Flag | Count) -> Schema:
+    schema: Schema = {"type": "string", "enum": list(query.SWITCH), "default": "false"}
+    if isinstance(one, Count):
+        schema = {"type": "integer", "minimum": 0, "maximum": one.most, "default": one.default}
+    return {"name": one.name, "in": "query", "description": one.meaning, "schema": schema}
 
 
 def _path_parameter(name: str) -> Schema:
     told = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    return told | ({"description": "Any of the model's names."} if name == "id" else {})
+    return told
 
 
 def _inference() -> tuple[Operation, ...]:
     """The paths whose requests pass to a model."""
-    errors = frozenset({404, 502, 504})
     return tuple(
         Operation(
             *("POST", path, f"Ask a model, as {ask.dialect.name} does.", dict[str, JsonValue]),
             body=Asked,
             body_required=True,
-            errors=errors,
+            errors=_FROM_MODEL,
             tag="inference",
         )
         for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items()
@@ -268,11 +376,6 @@ def _words(handler: Handler | str) -> str:
 
 def _placeholders(path: str) -> list[str]:
     return re.findall(r"{(\w+)", path)
-
-
-def plain(path: str) -> str:
-    """A path as OpenAPI writes it: `{id:.+}` is `{id}`."""
-    return re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
 
 
 def _identifier(operation: Operation) -> str:

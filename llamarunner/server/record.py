@@ -23,7 +23,7 @@ from llamarunner.dialects import strict_json
 from llamarunner.dialects.usage import Usage
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.events import Bus, RequestFinished
-from llamarunner.fleet.supervisor import Lease
+from llamarunner.fleet.lease import Lease
 from llamarunner.server.metrics import Metrics
 
 access = logging.getLogger("llamarunner.access")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import llama_cpp
 from llamarunner.errors import BackendFailed, BackendTimeout, LlamaRunnerError
-from llamarunner.fleet.instance import Manner
 from llamarunner.fleet.launch import Task
-from llamarunner.fleet.supervisor import AS_IT_IS, Lease, Supervisor
+from llamarunner.fleet.lease import AS_IT_IS, Lease, Manner
+from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.client import BrokenOff, CannotConnect, Client, Exchange
 from llamarunner.server.watch import Phase, Watch
 

@@ -21,7 +21,11 @@ from llamarunner.webhooks import Attempt, Summary, Webhooks
 class RegisterBody(Frozen):
     """What to tell whom."""
 
-    url: str = Field(min_length=1, description="Where events are posted; http or https.")
+    url: str = Field(
+        min_length=1,
+        description="Where events are posted.",
+        json_schema_extra={"format": "uri", "pattern": "^https?://"},
+    )
     events: Globs = Field(min_length=1, max_length=50, description="Names of events, or globs such as model.*.")
     secret: str | None = Field(
         None, description="whsec_ and base64 of 24 to 64 bytes, with which deliveries are signed; null makes one."
@@ -157,11 +161,12 @@ async def enable(request: web.Request) -> web.Response:
     return _json(Webhook(**_fields(await webhooks.enable(request.match_info["id"]))))
 
 
+ONE = "/v1/webhooks/{id:(?!register$)[^/]+}"
 ROUTES = {
     ("POST", "/v1/webhooks/register"): register,
     ("GET", "/v1/webhooks"): list_webhooks,
-    ("GET", "/v1/webhooks/{id}"): retrieve,
-    ("DELETE", "/v1/webhooks/{id}"): delete,
+    ("GET", ONE): retrieve,
+    ("DELETE", ONE): delete,
     ("POST", "/v1/webhooks/{id}/test"): test,
     ("POST", "/v1/webhooks/{id}/redeliver"): redeliver,
     ("POST", "/v1/webhooks/{id}/enable"): enable,

@@ -40,7 +40,7 @@ T = TypeVar("T")
 class _Closing(Event):
     """The last in the mailbox: nothing follows."""
 
-    name: ClassVar[str] = ""
+    name: ClassVar[str] = "closing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Webhooks:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._mailbox = self._stack.enter_context(self._bus.subscribe())
+        self._mailbox = self._stack.enter_context(self._bus.subscribe((*policy.EVENTS, _Closing.name)))
         if self.settings.enabled:
             try:
                 await self._do(lambda _: None)
@@ -191,10 +191,14 @@ class Webhooks:
 
     async def _take_in(self, mailbox: Subscription) -> None:
         """Write every event of interest into the outbox."""
+        lost = 0
         async for event in mailbox:
             if isinstance(event, _Closing):
                 return
-            if event.name not in policy.EVENTS or not self.settings.enabled:
+            if mailbox.lost > lost:
+                log.warning("webhooks are not told of %d events: the disk was too slow", mailbox.lost - lost)
+                lost = mailbox.lost
+            if not self.settings.enabled:
                 continue
             message = _message(event.name, event.payload())
             try:

@@ -167,7 +167,6 @@ def main(arguments: list[str]) -> int:
     stdout = reserve_stdout()
     die_with_parent()
     logging.basicConfig(level=logging.WARNING)
-    os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         model = Model(options)
     except Exception as error:  # the libraries have no exception of their own

@@ -80,8 +80,8 @@ class Model:
         frames = self.whisper.feature_extractor.nb_max_frames
         padded = np.pad(features[:, :frames], ((0, 0), (0, max(0, frames - features.shape[1]))))
         seen = self.whisper.encode(padded)
-        if self.multilingual:
-            self.whisper.model.detect_language(seen)
+        if self.multilingual and not self.whisper.model.detect_language(seen)[0]:
+            raise ValueError("config.json has no lang_ids")
         prompt = [self.whisper.hf_tokenizer.token_to_id("<|startoftranscript|>")]
         self.whisper.model.generate(seen, [prompt], max_length=2, beam_size=1)
 

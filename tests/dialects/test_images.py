@@ -64,11 +64,23 @@ def test_s18_anything_but_data_and_http_is_refused(document: dict[str, Any], par
     assert caught.value.param == param
 
 
-@pytest.mark.parametrize("kind", ["audio_url", "video_url", "file_url"])
+@pytest.mark.parametrize("kind", ["audio_url", "video_url", "file_url", "input_audio", "input_video"])
 def test_other_media_are_never_fetched(kind: str) -> None:
     assert remote_images(chat({"type": kind, kind: {"url": DATA}})) == []
     with pytest.raises(InvalidRequest):
         remote_images(chat({"type": kind, kind: {"url": HTTP}}))
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "input_video"])
+@pytest.mark.parametrize("data", [HTTP, "http://127.0.0.1:1234/", "file:///etc/passwd", "HTTPS://a/", "httpAAAA"])
+def test_s18_urls_where_base64_belongs_are_refused(kind: str, data: str) -> None:
+    """The model's process follows them: seen with input_video of llama.cpp."""
+    for link in ({"data": data, "format": "wav"}, {"url": DATA, "data": data}):
+        with pytest.raises(InvalidRequest) as caught:
+            remote_images(chat({"type": kind, kind: link}))
+        assert caught.value.param == f"messages[1].content[0].{kind}"
+    for fine in ("UklGRiQAAABXQVZF", "data:audio/wav;base64,AAAA", ""):
+        assert remote_images(chat({"type": kind, kind: {"data": fine, "format": "wav"}})) == []
 
 
 @pytest.mark.parametrize(("document", "param"), PLACES)

@@ -64,13 +64,22 @@ def test_byte_by_byte_is_the_same(name: str) -> None:
     assert read(ends.head, ends.tail)[:2] == (20, 12)
 
 
-@given(st.lists(st.binary(max_size=600), max_size=4 * PIECES))
+@given(st.lists(st.binary(max_size=600) | st.binary(min_size=TAIL_BYTES - 1, max_size=9000), max_size=3 * PIECES))
 def test_the_ends_are_the_ends(pieces: list[bytes]) -> None:
     ends = Ends()
     for piece in pieces:
         ends.add(piece)
     whole = b"".join(pieces)
     assert (ends.head, ends.tail) == (whole[:HEAD_BYTES], whole[-TAIL_BYTES:])
+
+
+@pytest.mark.parametrize("size", [1, 300, TAIL_BYTES, 2**16])
+def test_little_is_kept_of_much(size: int) -> None:
+    """A stream that its client reads slowly comes in large pieces."""
+    ends = Ends()
+    for _ in range(10 * PIECES):
+        ends.add(bytes(size))
+        assert sum(map(len, (*ends._pieces, ends._head, ends._tail))) <= 70_000
 
 
 def test_the_ends_can_be_looked_at_in_between() -> None:

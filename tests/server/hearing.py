@@ -90,7 +90,7 @@ def files_below(folder: Path) -> list[Path]:
 
 def form(data: bytes | None, **fields: Any) -> aiohttp.FormData:
     """A form as the official clients send it: fields first, lists as `name[]`, the file last."""
-    made = aiohttp.FormData()
+    made = aiohttp.FormData(default_to_multipart=True)
     for name, value in ({"model": "demo-whisper"} | fields).items():
         for item in value if isinstance(value, list) else [value]:
             if item is not None:

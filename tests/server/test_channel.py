@@ -162,6 +162,20 @@ async def test_keys_hold_for_the_upgrade_and_for_every_message(tmp_path: Path) -
             assert (await talk.next())["error"]["code"] == "invalid_api_key"
 
 
+async def test_the_log_has_a_line_for_the_socket_and_one_for_each_chat(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "llamarunner.access")
+    async with open_house(tmp_path) as house:
+        async with connected(house) as talk:
+            await talk.send(asking(id="good"), asking(id="bad", model="none"))
+            request_id = (await talk.next("chat_start"))["request_id"]
+            await talk.next("chat_end")
+        await house.until(lambda: "GET /v1/ws " in caplog.text)
+    assert f"{request_id} 127.0.0.1 CHAT /v1/ws 200 " in caplog.text
+    assert "CHAT /v1/ws 404 " in caplog.text
+
+
 # ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

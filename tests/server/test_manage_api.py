@@ -15,7 +15,7 @@ from yarl import URL
 
 from llamarunner.config import Door
 from llamarunner.fleet.unit import Terms
-from llamarunner.server import anthropic_api, openai_api
+from llamarunner.server import listener
 from llamarunner.server.manage_api import FEATURES
 
 
@@ -143,7 +143,7 @@ async def test_server_info_has_the_specs_fields(tmp_path: Path) -> None:
             info = await get(house, "/v1/server/info", door)
             assert (info["id"], info["version"]) == ("llama-runner-pro", "1.2.3")
             assert info["description"] == "LlamaRunner Pro - AI Proxy Suite"
-            assert info["models_supported"] == ["gguf"]
+            assert info["models_supported"] == ["gguf", "ctranslate2"]
             assert {"chat", "completions", "embeddings", "streaming"} <= set(info["features"])
             runtime = info["runtime_info"]
             assert (runtime["python_version"], runtime["platform"]) == (platform.python_version(), platform.platform())
@@ -159,9 +159,10 @@ def test_a_feature_is_told_when_there_is_a_path_for_it() -> None:
         "rerank": "/v1/rerank",
         "infill": "/infill",
         "tokenize": "/tokenize",
+        "webhooks": "/v1/webhooks/register",
         "audio": "/v1/audio/transcriptions",
     }
-    served = openai_api.PATHS.keys() | anthropic_api.PATHS.keys()
+    served = {path for _, path in listener._routes("lmstudio")}
     for feature, path in paths.items():
         assert (feature in FEATURES) == (path in served), feature
 

@@ -14,6 +14,7 @@ from doors import House, open_house
 
 from llamarunner.config import NO_LIMITS, Door
 from llamarunner.server import remote_images
+from tests.test_outbound import SPELLINGS
 from tests.webhooks.target import Target, opened
 
 PNG = b"\x89PNG, as far as anyone looks"
@@ -104,6 +105,14 @@ async def test_s34_images_lead_nowhere_inside(tmp_path: Path, target: Target) ->
     async with open_house(tmp_path, outbound=FETCH) as house:
         own = house.urls["ollama"] + "/health"
         assert "not public" in (await refused(house, chat(own)))[1]
+    assert target.letters == []
+
+
+async def test_s34_no_spelling_leads_inside(tmp_path: Path, target: Target) -> None:
+    async with open_house(tmp_path, door=Door(host="0.0.0.0", rate_limits=NO_LIMITS), outbound=FETCH) as house:
+        for spelling in SPELLINGS:
+            if not spelling.startswith("data:"):
+                await refused(house, chat(spelling.replace("PORT", str(target.port))))
     assert target.letters == []
 
 

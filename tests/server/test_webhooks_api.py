@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from doors import House, open_house
 
-from llamarunner.config import Door
+from llamarunner.config import NO_LIMITS, Door
+from tests.test_outbound import SPELLINGS
 from tests.webhooks.target import Target, hang, opened
 
 EVENTS = ["model.*", "server.started"]
@@ -186,6 +187,23 @@ async def test_s08_every_path_needs_the_right_to_manage(
             assert (await ask(house, method, path, headers=headers))[0] == (200 if allowed else 403)
             if allowed:
                 assert (await ask(house, method, path))[0] == 401, "the door asks for its key"
+
+
+async def test_s34_no_spelling_leads_inside(tmp_path: Path, target: Target) -> None:
+    """Refused at once, or, where the name means nothing to anyone now, when it is dialled."""
+    door = Door(host="0.0.0.0", allow_management="always", rate_limits=NO_LIMITS)
+    async with open_house(tmp_path, models={}, door=door, webhooks={"attempt_seconds": 2}) as house:
+        for spelling in SPELLINGS:
+            body = {"url": spelling.replace("PORT", str(target.port)), "events": EVENTS}
+            status, answer = await ask(house, "POST", "/register", json=body)
+            assert status in (200, 400), spelling
+            if status == 200:
+                tested = (await ask(house, "POST", f"/{answer['id']}/test"))[1]
+                assert tested["success"] is False, spelling
+                await ask(house, "DELETE", f"/{answer['id']}")
+            else:
+                assert answer["error"]["param"] == "url"
+    assert target.letters == []
 
 
 async def test_s35_only_programs_of_this_machine_may_name_it(tmp_path: Path, target: Target) -> None:

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractResolver
 
 from llamarunner.config import OutboundSettings, WebhookSettings
 from llamarunner.errors import Forbidden, InvalidRequest, ServiceUnavailable, WebhookNotFound
 from llamarunner.events import Bus, ModelFailed, ModelStarted, ModelStopped, RequestFinished, ServerStopping
-from llamarunner.outbound import Outbound
+from llamarunner.outbound import Outbound, SystemResolver
 from llamarunner.webhooks import Attempt, Summary, Webhooks, room
 from tests.conftest import eventually
+from tests.test_outbound import Zone, name_server
 from tests.webhooks.target import Target, drip, endless, hang, opened, redirect
 
 QUICK = {"retry_base_seconds": 0.01, "attempt_seconds": 5}
@@ -32,10 +34,15 @@ async def target() -> AsyncIterator[Target]:
 
 @asynccontextmanager
 async def running(
-    folder: Path, bus: Bus | None = None, own_ports: Collection[int] = (), **settings: Any
+    folder: Path,
+    bus: Bus | None = None,
+    own_ports: Collection[int] = (),
+    resolver: AbstractResolver | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Webhooks]:
     wanted = WebhookSettings(state_folder=folder / "state", **{**QUICK, **settings})
-    async with Webhooks(wanted, Outbound(OutboundSettings(), lambda: own_ports), bus or Bus()) as webhooks:
+    outbound = Outbound(OutboundSettings(), lambda: own_ports, resolver or SystemResolver())
+    async with Webhooks(wanted, outbound, bus or Bus()) as webhooks:
         yield webhooks
 
 
@@ -309,6 +316,19 @@ async def test_f61_targets_inside_are_refused_and_dialled_never(tmp_path: Path, 
         told = await attempts(webhooks, known, 2)
         assert "not public" in (told[0].error or "")
     assert target.letters == []
+
+
+async def test_s35_a_name_that_leads_inside_later_is_refused_at_every_attempt(tmp_path: Path, target: Target) -> None:
+    bus = Bus()
+    with name_server(Zone("8.8.8.8", "127.0.0.1")) as resolver:
+        async with running(tmp_path, bus, resolver=resolver) as webhooks:
+            url = f"http://rebind.example:{target.port}/"
+            made = await webhooks.register(url, ["*"], None, "10.0.0.9", loopback=False)
+            bus.publish(ModelStopped("a", "idle"))
+            told = await attempts(webhooks, made.endpoint.id, 3)
+            assert all("not public" in (one.error or "") for one in told)
+            assert (await webhooks.test(made.endpoint.id)).status is None
+            assert target.letters == []
 
 
 async def test_a_deleted_webhook_is_told_nothing(tmp_path: Path, target: Target) -> None:

@@ -1,33 +1,19 @@
-"""What the supervisor keeps of each unit, and what it knows of a process by its settings."""
+"""What the supervisor keeps of each unit, and what settings say about a process."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings, Settings
-from llamarunner.fleet.child import Child
-from llamarunner.fleet.launch import Endpoint, Task
+from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import Instance
 from llamarunner.fleet.runtimes.llama_server import context_size
-from llamarunner.fleet.unit import Death, Rules
+from llamarunner.fleet.unit import Rules
 
 # What a caller may wish otherwise; `start` can override all settings.
 WISHABLE = ("ctx_size", "batch_size", "n_gpu_layers", "main_gpu", "load_mode", "threads", "spec_draft_n_max")
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a caller wants a model to be run; both hold for all, until another one is wanted or the model is unloaded.
-
-    Of `settings` those count that are set and `WISHABLE`; a process that runs otherwise makes way when its callers
-    are done. `ttl` are the seconds of idleness before the model is unloaded; infinity is for ever.
-    """
-
-    settings: ModelSettings | None = None
-    ttl: float | None = None
 
 
 @dataclass(slots=True)
@@ -39,24 +25,6 @@ class Subject:
     overrides: ModelSettings | None = None  # go over the settings, until the unit is unloaded
     ttl: float | None = None  # goes over that of the settings, until then too; infinity is for ever
     used_at: float | None = None  # time.time() at which a lease was given back last
-
-
-@dataclass(slots=True)
-class Instance:
-    """One life of one unit, from spawn to reaped."""
-
-    entry: ModelEntry
-    task: Task
-    settings: ModelSettings
-    began: float = field(default_factory=time.monotonic)
-    ready_at: float = 0.0  # time.monotonic() too; 0 before
-    runner: asyncio.Task[Death] | None = None
-    child: Child | None = None
-    endpoint: Endpoint | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    death: Death | None = None
-    suspected: bool = False
-    stop_reason: str | None = None
 
 
 def runs(entry: ModelEntry, settings: ModelSettings) -> Mapping[str, object]:

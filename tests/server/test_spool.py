@@ -1,0 +1,58 @@
+"""The folder of uploads: private, and gone afterwards, whoever's it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from llamarunner.server.spool import Spool
+
+
+def test_a_file_lies_in_a_private_folder_until_the_end_of_the_block(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with spool.file() as (file, path):
+        file.write(b"x")
+        assert path.read_bytes() == b"x"
+        assert path.parent.parent == tmp_path
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not list(path.parent.iterdir())
+    spool.close()
+    assert not list(tmp_path.iterdir())
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from llamarunner.server.spool import Spool
+with Spool(Path(sys.argv[1])).file():
+    os._exit(9)
+"""
+
+
+def test_what_a_dead_server_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False, timeout=20)
+    (left,) = tmp_path.iterdir()
+    assert list(left.iterdir())
+    with Spool(tmp_path).file() as (_, ours):
+        reused = tmp_path / f"llamarunner-uploads-{os.getpid()}-{int(psutil.Process().create_time()) - 100}-x"
+        link = tmp_path / "llamarunner-uploads-1-1-link"
+        strange = tmp_path / "llamarunner-uploads-notes"
+        kept = tmp_path / "kept"
+        for folder in (reused, strange, kept):
+            folder.mkdir()
+        (kept / "file").touch()
+        link.symlink_to(kept)
+        Spool(tmp_path).sweep()
+        assert sorted(tmp_path.iterdir()) == sorted([ours.parent, strange, kept, link])
+        assert (kept / "file").exists()
+        assert ours.exists()
+
+
+def test_a_folder_that_is_not_there_is_swept_in_silence(tmp_path: Path) -> None:
+    Spool(tmp_path / "nowhere").sweep()
