@@ -45,9 +45,7 @@ class Reading:
         if data == DONE:
             self._done = True
             return {}
-        chunk = _object(data)
-        if "error" in chunk:
-            raise _failure(chunk, data)
+        chunk = event_of(data)
         self.usage = chunk.get("usage") or self.usage
         self._timings = chunk.get("timings") or self._timings
         choices = chunk.get("choices")
@@ -56,6 +54,14 @@ class Reading:
         delta = choice.get("delta") or {}
         new = {field: delta[field] for field in FIELDS if delta.get(field)}
         return new | ({"logprobs": choice["logprobs"]} if choice.get("logprobs") else {})
+
+
+def event_of(data: str) -> dict[str, Any]:
+    """Read the data of one event. Raises what the model's error means, or BackendFailed for what is no event."""
+    chunk = _object(data)
+    if "error" in chunk:
+        raise _failure(chunk, data)
+    return chunk
 
 
 def _object(data: str) -> dict[str, Any]:

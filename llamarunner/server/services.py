@@ -15,6 +15,7 @@ from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
 from llamarunner.errors import Forbidden, ModelNotFound, RateLimited, Unauthorized, WrongKey
 from llamarunner.events import Bus
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.library import Library
 from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.outbound import Outbound
 from llamarunner.server.admission import Admission, Headers
@@ -52,6 +53,7 @@ class Services:
     children: Children = field(init=False)
     spool: Spool = field(init=False)
     crowd: Crowd = field(init=False)
+    library: Library = field(init=False)  # put there and opened by whoever opens the doors
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
@@ -68,6 +70,10 @@ class Services:
     def uptime(self) -> int:
         """Whole seconds since the start."""
         return int(time.monotonic() - self.started_at)
+
+    def reconcile(self) -> None:
+        """Unload what is no longer what was loaded."""
+        self.supervisor.reconcile(self.catalog.known)
 
     def own_ports(self) -> set[int]:
         """Where the doors and the models' processes listen now."""
@@ -153,13 +159,17 @@ class View:
         """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""
         return self._local and is_loopback(client)
 
+    def may_manage(self, client: str) -> bool:
+        """Tell whether a client may change the machine; `client` is an address."""
+        allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
+        return allowed[self.door.allow_management]
+
     def check_management(self, client: str) -> None:
         """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden.
 
         Behind a reverse proxy on this machine a client may come from anywhere.
         """
-        allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
-        if not allowed[self.door.allow_management]:
+        if not self.may_manage(client):
             raise Forbidden(
                 "Nothing can be managed through this door; the owner can give it api_keys, or set allow_management."
             )

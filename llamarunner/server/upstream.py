@@ -9,7 +9,7 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import llama_cpp
 from llamarunner.errors import BackendFailed, BackendTimeout, LlamaRunnerError
 from llamarunner.fleet.launch import Task
-from llamarunner.fleet.lease import Lease
+from llamarunner.fleet.lease import AS_IT_IS, Lease, Manner
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.client import BrokenOff, CannotConnect, Client, Exchange
 from llamarunner.server.watch import Phase, Watch
@@ -29,6 +29,7 @@ class Call:
     task: Task
     path: str
     body: bytes
+    manner: Manner = AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,18 @@ async def ask(stack: AsyncExitStack, supervisor: Supervisor, client: Client, cal
         return await _ask_once(stack, supervisor, client, call, watch)
 
 
+async def ask_more(client: Client, answer: Answer, path: str, body: bytes) -> bytes | None:
+    """Ask the same process something else in the same lease, once the answer is read; None if it does not tell."""
+    try:
+        async with await client.request("POST", answer.lease.endpoint, path, body) as exchange:
+            return await exchange.whole() if exchange.status == 200 else None
+    except (CannotConnect, BrokenOff):
+        return None
+
+
 async def _ask_once(stack: AsyncExitStack, supervisor: Supervisor, client: Client, call: Call, watch: Watch) -> Answer:
     watch.phase(Phase.LEASE)
-    lease = await stack.enter_async_context(supervisor.lease(call.entry, call.task))
+    lease = await stack.enter_async_context(supervisor.lease(call.entry, call.task, call.manner))
     stack.callback(_report_silence, lease, watch)
     watch.phase(Phase.FIRST_BYTE)
     exchange = await stack.enter_async_context(await _send(client, lease, call))

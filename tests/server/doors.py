@@ -23,6 +23,7 @@ from llamarunner.config import (
     CatalogSettings,
     Discover,
     Door,
+    LoggingSettings,
     ModelSettings,
     ServerSettings,
     Settings,
@@ -32,6 +33,7 @@ from llamarunner.config import (
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.library import Library
 from llamarunner.server import listener
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
@@ -134,6 +136,7 @@ async def open_house(
         ),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
+        logging=LoggingSettings(**(logging or {})),
         webhooks=WebhookSettings(**{"state_folder": folder / "state", **sections.pop("webhooks", {})}),
         **sections,
     )
@@ -164,5 +167,7 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
     bus = Bus()
     async with Client() as client, Supervisor(settings, describe, app.prober(client), bus) as supervisor:
         services = Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
-        async with services.webhooks:
+        state = settings.catalog.library.parent / "digests.json" if settings.catalog.library else None
+        services.library = Library(catalog, services.outbound, services.reconcile, state=state)
+        async with services.library, services.webhooks:
             yield services

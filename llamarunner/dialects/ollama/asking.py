@@ -31,12 +31,15 @@ def generate(request: GenerateRequest, context: int) -> Document:
 
 def complete(request: GenerateRequest, prompt: str | list[object], context: int) -> Document:
     """The body for /v1/completions of a prompt that is used as it stands: text, or tokens and text."""
-    return _common(request, context) | {"prompt": prompt}
+    counted = {"logprobs": max(1, request.top_logprobs)} if _wants_logprobs(request) else {}
+    return _sampled(request, context) | _schema(request.format) | counted | {"prompt": prompt}
 
 
 def infill(request: GenerateRequest, context: int) -> Document:
     """The body for /infill: what stands before the gap, and after it."""
-    return _common(request, context) | {"input_prefix": request.prompt, "input_suffix": request.suffix, "prompt": ""}
+    counted = {"n_probs": max(1, request.top_logprobs)} if _wants_logprobs(request) else {}
+    gap = {"input_prefix": request.prompt, "input_suffix": request.suffix, "prompt": ""}
+    return _sampled(request, context) | _schema(request.format) | counted | gap
 
 
 def messages(given: Iterable[Message]) -> list[Document]:
@@ -59,16 +62,31 @@ def data_url(data: bytes) -> str:
     return f"data:image/{kind};base64,{b64encode(data).decode()}"
 
 
+def _sampled(request: Inference, context: int) -> Document:
+    usage = {"stream_options": {"include_usage": True}} if request.stream else {}
+    return {"stream": request.stream, **usage, "cache_prompt": True, **sampling(request.options, context)}
+
+
+def _wants_logprobs(request: Inference) -> bool:
+    return request.logprobs or request.top_logprobs > 0
+
+
 def _common(request: Inference, context: int) -> Document:
-    document: Document = {"stream": request.stream, "cache_prompt": True, **sampling(request.options, context)}
+    document = _sampled(request, context)
     if shape := _response_format(request.format):
         document["response_format"] = shape
     if request.think is not None:
         effort = {"reasoning_effort": request.think} if isinstance(request.think, str) else {}
         document["chat_template_kwargs"] = {"enable_thinking": bool(request.think), **effort}
-    if request.logprobs or request.top_logprobs:
+    if _wants_logprobs(request):
         document |= {"logprobs": True, "top_logprobs": max(1, request.top_logprobs)}
     return document
+
+
+def _schema(wanted: object) -> Document:
+    """The same for paths that know no `response_format`."""
+    shape = _response_format(wanted)
+    return {"json_schema": wanted if isinstance(wanted, Mapping) else {"type": "object"}} if shape else {}
 
 
 def _response_format(wanted: object) -> Document | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from llamarunner.dialects import strict_json
+from llamarunner.dialects.ollama.durations import keep_alive
 from llamarunner.errors import InvalidRequest
 
 Levels = Literal["high", "medium", "low", "max"]
@@ -31,9 +32,7 @@ _GO_TYPES = {
     "context": "[]int",
     "dimensions": "int",
     "top_logprobs": "int",
-} | dict.fromkeys(
-    ("stream", "raw", "truncate", "shift", "logprobs", "verbose", "insecure", "_debug_render_only"), "bool"
-)
+} | dict.fromkeys(("stream", "raw", "truncate", "logprobs", "verbose", "insecure"), "bool")
 _JSON_TYPES = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
 
@@ -61,6 +60,13 @@ def _think(value: object) -> object:
     return value
 
 
+def _keep_alive(value: object) -> float | None:
+    try:
+        return keep_alive(value)
+    except InvalidRequest as error:
+        raise ValueError(error.message) from None
+
+
 def _top_logprobs(value: int) -> int:
     if not 0 <= value <= 20:
         raise ValueError("top_logprobs must be between 0 and 20")
@@ -69,6 +75,7 @@ def _top_logprobs(value: int) -> int:
 
 Image = Annotated[str, AfterValidator(_base64)]
 Think = Annotated[Any, AfterValidator(_think)]
+KeepAlive = Annotated[Any, AfterValidator(_keep_alive)]  # seconds, infinity for ever, None if it was not given
 
 
 class Body(BaseModel):
@@ -112,14 +119,12 @@ class Inference(Body):
     model: str = ""
     stream: bool = True
     format: JsonValue = None
-    keep_alive: JsonValue = None
+    keep_alive: KeepAlive = None
     options: dict[str, JsonValue] = {}
     think: Think = None
     truncate: bool = True
-    shift: bool = True
     logprobs: bool = False
     top_logprobs: Annotated[int, AfterValidator(_top_logprobs)] = 0
-    debug_render_only: bool = Field(False, alias="_debug_render_only")
 
 
 class ChatRequest(Inference):
@@ -143,7 +148,7 @@ class EmbedRequest(Body):
     truncate: bool = True
     dimensions: int = 0
     options: dict[str, JsonValue] = {}
-    keep_alive: JsonValue = None
+    keep_alive: KeepAlive = None
 
 
 class EmbeddingRequest(Body):
@@ -152,7 +157,7 @@ class EmbeddingRequest(Body):
     model: str = ""
     prompt: str = ""
     options: dict[str, JsonValue] = {}
-    keep_alive: JsonValue = None
+    keep_alive: KeepAlive = None
 
 
 class ModelRequest(Body):

@@ -69,10 +69,10 @@ def test_arguments_that_are_no_object_are_a_failure_of_the_model() -> None:
 
 
 def test_an_answer_in_one_piece() -> None:
-    answer = Answer("a", GENERATE, context=[1, 2])
+    answer = Answer("a", GENERATE)
     message = {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
     lines = answer.feed({"choices": [{"message": message, "finish_reason": "length"}], "timings": TIMINGS}, NOW)
-    whole = answer.whole(lines, NOW, TIMES)
+    whole = answer.whole(lines, NOW, TIMES, context=[1, 2])
     assert (whole["response"], whole["thinking"], whole["done_reason"]) == ("yes", "hm", "length")
     assert whole["context"] == [1, 2]
 
@@ -91,6 +91,30 @@ def test_log_probabilities() -> None:
     assert line["logprobs"] == [{"token": "a", "logprob": -0.1, "bytes": [97]}]
     (line,) = Answer("a", CHAT, top_logprobs=1).feed(given_event, NOW)
     assert line["logprobs"][0]["top_logprobs"] == [{"token": "b", "logprob": -2, "bytes": [98]}]
+
+
+def test_log_probabilities_of_tokens_without_text_are_not_lost() -> None:
+    answer = Answer("a", CHAT)
+    silent = event({"content": None})
+    silent["choices"][0]["logprobs"] = {"content": [{"token": "<think>", "logprob": -1, "bytes": [60]}]}
+    assert answer.feed(silent, NOW) == []
+    (line,) = answer.feed(event({"content": "a"}), NOW)
+    assert [one["token"] for one in line["logprobs"]] == ["<think>"]
+    answer.feed(silent, NOW)
+    assert [one["token"] for one in answer.done(NOW, TIMES)["logprobs"]] == ["<think>"]
+
+
+def test_what_a_completion_and_an_infill_say() -> None:
+    answer = Answer("a", GENERATE)
+    (line,) = answer.feed({"choices": [{"text": "yes", "finish_reason": None}]}, NOW)
+    assert (line["response"], answer.finished) == ("yes", False)
+    answer.feed({"choices": [{"text": "", "finish_reason": "length"}]}, NOW)
+    assert (answer.finished, answer.reason) == (True, "length")
+    answer = Answer("a", GENERATE)
+    (line,) = answer.feed({"content": "x", "stop": False}, NOW)
+    assert (line["response"], answer.finished) == ("x", False)
+    assert answer.feed({"content": "", "stop": True, "stop_type": "limit", "timings": TIMINGS}, NOW) == []
+    assert (answer.finished, answer.reason, answer.tokens.prompt) == (True, "length", 7)
 
 
 def test_load_and_unload() -> None:
