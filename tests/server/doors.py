@@ -121,18 +121,24 @@ async def open_house(
     models: dict[str, dict[str, Any]] | None = None,
     flags: tuple[str, ...] = (),
     program: tuple[str, ...] | None = None,
+    registry: str = "http://127.0.0.1:9",
     **sections: Any,
 ) -> AsyncIterator[House]:
     """Open both doors; `models` are names and headers of files to write, `flags` go to every fake child.
 
     `door` is how both doors are, without limits if it is not given. `program` is another child program, with all its
-    arguments. `sections` are of the settings.
+    arguments. `registry` is where library names are pulled from: nowhere, if it is not given. `sections` are of the
+    settings.
     """
     for name, header in ({"chat": {}} if models is None else models).items():
         write_model(folder / "models" / f"{name}.gguf", **header)
     settings = Settings(
         catalog=CatalogSettings(
-            folders=(folder / "models",), library=folder / "library", discover=NOWHERE, demo_models="hide"
+            folders=(folder / "models",),
+            library=folder / "library",
+            registry=registry,
+            discover=NOWHERE,
+            demo_models="hide",
         ),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
