@@ -1,0 +1,70 @@
+"""How far a pull is: a bar for each layer on a terminal, a line now and then elsewhere. All of it goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from llamarunner.verbs.client import BrokenOff, Json
+from llamarunner.verbs.tables import size
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+PLAIN_SECONDS = 5.0  # between two lines about a layer where there is no terminal
+SUCCESS = {"status": "success"}
+
+
+def follow(lines: Iterable[Json]) -> None:
+    """Show a pull until it is done. Raises what `lines` raises, and BrokenOff if they end too early."""
+    (_bars if sys.stderr.isatty() else _plain)(finished(lines))
+
+
+def finished(lines: Iterable[Json]) -> Iterable[Json]:
+    """The lines, of which the last must be success."""
+    last: Json = {}
+    for last in lines:
+        yield last
+    if last != SUCCESS:
+        raise BrokenOff("The server broke off the pull; pull again, and it goes on from there.")
+
+
+def _bars(lines: Iterable[Json]) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        *(BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%"), DownloadColumn()),
+        *(TransferSpeedColumn(), TimeRemainingColumn(compact=True)),
+    )
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    with Progress(*columns, console=console, expand=True) as progress:
+        tasks: dict[str, TaskID] = {}
+        counting: set[str] = set()  # layers of which it is known where they went on
+        for line in lines:
+            digest, total, done = line.get("digest"), line.get("total"), line.get("completed", 0)
+            if digest is None:
+                console.print(line.get("status", ""))
+            elif digest not in tasks:
+                tasks[digest] = progress.add_task(str(line["status"]), total=total, completed=done)
+            elif done and digest not in counting and done != total:
+                progress.reset(tasks[digest], completed=done)  # what was there before tells nothing about the speed
+            else:
+                progress.update(tasks[digest], completed=done)
+            if done:
+                counting.add(str(digest))
+
+
+def _plain(lines: Iterable[Json], clock: Callable[[], float] = time.monotonic) -> None:
+    told, told_at = "", 0.0
+    for line in lines:
+        status, total, done = str(line.get("status", "")), line.get("total"), line.get("completed", 0)
+        if status == told and done != total and clock() < told_at + PLAIN_SECONDS:
+            continue
+        far = f": {100 * done // total}% of {size(total)}" if total else ""
+        if status != told or far:
+            print(status + far, file=sys.stderr, flush=True)
+        told, told_at = status, clock()
