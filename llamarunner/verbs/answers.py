@@ -22,6 +22,7 @@ class Answer:
     text: str = ""
     last: Json = field(default_factory=dict)  # the object that ended it
     _thinking: bool = False
+    _thought: str = ""  # the end of the thoughts so far
 
     def take(self, line: Json) -> None:
         message = line.get("message") or {}
@@ -56,10 +57,12 @@ class Answer:
             self.out.write(DIM)
             self._thinking = True
         self._write(text)
+        self._thought = (self._thought + text)[-2:]
 
     def _settle(self) -> None:
         if self._thinking:
-            self.out.write(f"{PLAIN}\n\n")
+            blank = "\n" * (2 - len(self._thought) + len(self._thought.rstrip("\n")))
+            self.out.write(f"{PLAIN}{blank}")
             self._thinking = False
 
     def _write(self, text: str) -> None:

@@ -12,6 +12,7 @@ _BYTES = ((1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (
 _SPANS = ((365 * 86_400, "year"), (30 * 86_400, "month"), (7 * 86_400, "week"), (86_400, "day"), (3_600, "hour"))
 _FOR_EVER = 100 * 365 * 86_400  # seconds; Ollama's door says centuries for models that stay
 GAP = "    "  # between columns
+NEXT = "\n"  # section
 _DIGITS = 12  # of a digest
 _SHORT_LICENSE = 2  # lines
 
@@ -34,12 +35,11 @@ def running(answer: Json) -> Iterator[str]:
 
 def shown(answer: Json) -> Iterator[str]:
     """Say /api/show in lines."""
-    for title, rows in _sections(answer):
-        if rows:
-            yield f"  {title}"
-            width = max(len(row[0]) for row in rows)
-            yield from (f"    {row[0]:<{width}}    {''.join(row[1:])}".rstrip() for row in rows)
-            yield ""
+    told = [(title, rows) for title, rows in _sections(answer) if rows]
+    for number, (title, rows) in enumerate(told):
+        yield f"{NEXT if number else ''}  {title}"
+        width = max(len(row[0]) for row in rows)
+        yield from (f"    {row[0]:<{width}}    {''.join(row[1:])}".rstrip() for row in rows)
 
 
 def _model(one: Json) -> Sequence[str]:
