@@ -83,7 +83,7 @@ def manner_of(
     if settings.model_draft is None or task is not Task.GENERATE:
         wanted.pop("spec_draft_n_max", None)
     try:
-        return Manner(ModelSettings.model_validate(wanted), ttl)
+        return Manner(ModelSettings.model_validate(wanted), ttl, keep=None if ttl is None else False)
     except ValidationError as error:
         raise _out_of_range(str(error.errors()[0]["loc"][0])) from None
 

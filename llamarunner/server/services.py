@@ -99,7 +99,7 @@ class View:
 
     def configure(self, door: Door) -> None:
         self.door = door
-        self.rules = Admission(door)
+        self.rules = Admission(door, desktop=self.name == "ollama")
         self.origins = Origins(door.trusted_proxies)
 
     def account(self, address: str, key: ApiKey | None = None) -> Account:

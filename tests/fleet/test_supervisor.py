@@ -14,8 +14,8 @@ from llamarunner.config import ModelSettings
 from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, ShuttingDown
 from llamarunner.events import ModelFailed as FailedEvent
 from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
-from llamarunner.fleet.subject import Subject
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.subject import Subject
 from llamarunner.fleet.unit import State
 from tests.conftest import Fleet, MakeFleet, alive, eventually
 
