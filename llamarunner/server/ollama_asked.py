@@ -47,22 +47,18 @@ def not_found(name: str) -> str:
 
 
 def find(view: View, name: str, missing: Callable[[str], str] = not_found) -> ModelEntry:
-    """Find a model by any of its names, or by a longer form of one that Ollama's clients use.
+    """Find a model by any of its names.
 
     Raises ModelMissing in the words of the route, InvalidRequest for what is no name, or CloudDisabled.
     """
-    local = name.removesuffix(":local")
-    parsed = names.parse(local)
-    for spelling in (name, local, parsed.short if parsed else local):
-        try:
-            return view.find(spelling)
-        except ModelNotFound:
-            continue
-    if name.endswith((":cloud", "-cloud")):
-        raise CloudDisabled("remote model")
-    if parsed is None:
-        raise InvalidRequest("invalid model name", param="model")
-    raise ModelMissing(missing(name[:200]))
+    try:
+        return view.find(name)
+    except ModelNotFound:
+        if name.endswith((":cloud", "-cloud")):
+            raise CloudDisabled("remote model") from None
+        if names.parse(name) is None:
+            raise InvalidRequest("invalid model name", param="model") from None
+        raise ModelMissing(missing(name[:200])) from None
 
 
 def manner_of(

@@ -102,7 +102,9 @@ async def test_tools_and_their_results(client: ollama.AsyncClient) -> None:
     result = {"role": "tool", "content": '{"temperature": 21, "condition": "sunny"}', "tool_name": "get_weather"}
     told = await client.chat("demo-chat", [*messages, asked.message, result], tools=[get_weather], options=COLD)
     assert "21" in (told.message.content or "")
-    parts = [one async for one in await client.chat("demo-chat", messages, tools=[get_weather], stream=True, options=COLD)]
+    parts = [
+        one async for one in await client.chat("demo-chat", messages, tools=[get_weather], stream=True, options=COLD)
+    ]
     calls = [one for part in parts for one in part.message.tool_calls or ()]
     assert [one.function.arguments for one in calls] == [{"city": "Paris"}]
 

@@ -344,3 +344,7 @@ async def test_s01_no_name_leads_anywhere(tmp_path: Path) -> None:
 async def test_longer_forms_of_a_name(tmp_path: Path, name: str) -> None:
     async with open_house(tmp_path) as house:
         assert (await ask(house, CHAT, {"model": name, "messages": []}))[1]["model"] == name
+        async with post(house, "/v1/chat/completions", said(model=name)) as response:
+            assert response.status == 200
+        async with post(house, "/v1/chat/completions", said(model=name), door="lmstudio") as response:
+            assert response.status == (200 if name == "Chat" else 404)
