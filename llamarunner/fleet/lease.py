@@ -40,15 +40,16 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a caller wants a model to be run; both hold for all, until another one is wanted or the model is unloaded.
+    """How a caller wants a model to be run; it holds for all, until another one is wanted or the model is unloaded.
 
     Of `settings` those count that are set and that a caller may wish (`subject.WISHABLE`); a process that runs
     otherwise makes way when its callers are done. `ttl` are the seconds of idleness before the model is unloaded;
-    infinity is for ever.
+    infinity is for ever. With `keep` it stays until it is stopped by hand; False takes that back.
     """
 
     settings: ModelSettings | None = None
     ttl: float | None = None
+    keep: bool | None = None
 
 
 AS_IT_IS = Manner()

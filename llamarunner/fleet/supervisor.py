@@ -95,12 +95,9 @@ class Supervisor:
         other settings than the overrides make is ended once its callers are done, and the model starts anew.
         Raises ModelNotLoaded for a broken file.
         """
-        _check(entry)
         ticket = object()
         keep = overrides is None or overrides.ttl_seconds is None
-        if overrides is not None:
-            self._override(entry, task, overrides)
-        started = self._ask(ticket, entry, task, keep)
+        started = self._ask(ticket, entry, task, Manner(keep=keep), overrides)
         started.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is fine to look away
         started.add_done_callback(lambda _: self._leave(ticket))
         return started
@@ -202,22 +199,31 @@ class Supervisor:
 
     async def _admit(self, lease: Lease, entry: ModelEntry, task: Task, manner: Manner) -> Instance:
         try:
-            return await self._ask(lease, entry, task, None if manner.ttl is None else False, manner)
+            return await self._ask(lease, entry, task, manner)
         except BaseException:
             self._leave(lease)
             raise
 
     def _ask(
-        self, ticket: Ticket, entry: ModelEntry, task: Task, keep: bool | None = None, manner: Manner = AS_IT_IS
+        self,
+        ticket: Ticket,
+        entry: ModelEntry,
+        task: Task,
+        manner: Manner,
+        overrides: ModelSettings | None = None,
     ) -> asyncio.Future[Instance]:
         """Ask the schedule for a unit; the future is its answer. Raises ModelNotLoaded for a broken file."""
-        _check(entry)
+        if entry.error:
+            raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
         name, now = unit_name(entry, task), time.monotonic()
         subject = self._subject(name, entry, task)
-        subject.ttl = subject.ttl if manner.ttl is None else manner.ttl
+        if overrides is not None:
+            self._override(name, subject, overrides)
+        if manner.ttl is not None:
+            subject.ttl = manner.ttl
         caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._callers[ticket] = caller
-        self._carry_out(self._schedule.ask(ticket, name, self._terms(subject, manner.settings), now, keep))
+        self._carry_out(self._schedule.ask(ticket, name, self._terms(subject, manner.settings), now, manner.keep))
         return caller
 
     def _leave(self, ticket: Ticket) -> None:
@@ -239,10 +245,8 @@ class Supervisor:
         unit = self._schedule.units.get(name)
         return name in self._instances or bool(unit and unit.waiting)
 
-    def _override(self, entry: ModelEntry, task: Task, overrides: ModelSettings) -> None:
+    def _override(self, name: str, subject: Subject, overrides: ModelSettings) -> None:
         """Put settings over the owner's; a process that was started otherwise, or failed, makes way."""
-        name = unit_name(entry, task)
-        subject = self._subject(name, entry, task)
         subject.overrides, subject.ttl = overrides, None
         instance = self._instances.get(name)
         if instance is None or of_process(instance.settings) != of_process(self._settings_of(subject)):
@@ -377,8 +381,3 @@ class Supervisor:
                 instance.suspected = False
                 return
         instance.child.kill(Death("its process stopped answering"))
-
-
-def _check(entry: ModelEntry) -> None:
-    if entry.error:
-        raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")

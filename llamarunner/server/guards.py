@@ -108,7 +108,8 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     if origin is not None and view.rules.allows_origin(origin):
         headers["Access-Control-Allow-Origin"] = origin
         headers["Access-Control-Expose-Headers"] = READABLE_HEADERS
-    if view.door.cors_origins:
+        headers["Vary"] = "Origin"
+    elif view.door.cors_origins:
         headers["Vary"] = "Origin"
 
 

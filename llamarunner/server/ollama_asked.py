@@ -47,22 +47,18 @@ def not_found(name: str) -> str:
 
 
 def find(view: View, name: str, missing: Callable[[str], str] = not_found) -> ModelEntry:
-    """Find a model by any of its names, or by a longer form of one that Ollama's clients use.
+    """Find a model by any of its names.
 
     Raises ModelMissing in the words of the route, InvalidRequest for what is no name, or CloudDisabled.
     """
-    local = name.removesuffix(":local")
-    parsed = names.parse(local)
-    for spelling in (name, local, parsed.short if parsed else local):
-        try:
-            return view.find(spelling)
-        except ModelNotFound:
-            continue
-    if name.endswith((":cloud", "-cloud")):
-        raise CloudDisabled("remote model")
-    if parsed is None:
-        raise InvalidRequest("invalid model name", param="model")
-    raise ModelMissing(missing(name[:200]))
+    try:
+        return view.find(name)
+    except ModelNotFound:
+        if name.endswith((":cloud", "-cloud")):
+            raise CloudDisabled("remote model") from None
+        if names.parse(name) is None:
+            raise InvalidRequest("invalid model name", param="model") from None
+        raise ModelMissing(missing(name[:200])) from None
 
 
 def manner_of(
@@ -83,7 +79,7 @@ def manner_of(
     if settings.model_draft is None or task is not Task.GENERATE:
         wanted.pop("spec_draft_n_max", None)
     try:
-        return Manner(ModelSettings.model_validate(wanted), ttl)
+        return Manner(ModelSettings.model_validate(wanted), ttl, keep=None if ttl is None else False)
     except ValidationError as error:
         raise _out_of_range(str(error.errors()[0]["loc"][0])) from None
 

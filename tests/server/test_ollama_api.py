@@ -275,14 +275,15 @@ async def test_a_hang_up_stops_the_model(tmp_path: Path) -> None:
 
 async def test_streams_have_their_limit(tmp_path: Path) -> None:
     door = Door(rate_limits=RateLimits(streaming_connections=1, **UNLIMITED))
-    async with open_house(tmp_path, door=door) as house:
-        async with post(house, CHAT, said({"tokens": 10_000, "delay": 0.01})) as response:
-            await response.content.readline()
-            status, answer = await ask(house, CHAT, said())
-            assert status == 429
-            assert "error" in answer
-            assert (await ask(house, CHAT, said(stream=False)))[0] == 200
-            response.close()
+    async with (
+        open_house(tmp_path, door=door) as house,
+        post(house, CHAT, said({"tokens": 10_000, "delay": 0.01})) as response,
+    ):
+        await response.content.readline()
+        status, answer = await ask(house, CHAT, said())
+        assert (status, list(answer)) == (429, ["error"])
+        assert (await ask(house, CHAT, said(stream=False)))[0] == 200
+        response.close()
 
 
 async def test_a_chat_that_is_too_long_loses_its_oldest_messages(tmp_path: Path) -> None:
@@ -343,3 +344,7 @@ async def test_s01_no_name_leads_anywhere(tmp_path: Path) -> None:
 async def test_longer_forms_of_a_name(tmp_path: Path, name: str) -> None:
     async with open_house(tmp_path) as house:
         assert (await ask(house, CHAT, {"model": name, "messages": []}))[1]["model"] == name
+        async with post(house, "/v1/chat/completions", said(model=name)) as response:
+            assert response.status == 200
+        async with post(house, "/v1/chat/completions", said(model=name), door="lmstudio") as response:
+            assert response.status == (200 if name == "Chat" else 404)
