@@ -129,6 +129,8 @@ def run(asking: Asking, /, model: str, prompt: tuple[str, ...], yes: bool, **how
     asked = _asked(prompt)
     if asked is None and asking.as_json:
         raise click.UsageError("An interactive chat cannot be JSON; give a PROMPT.")
+    if asked == "":
+        raise click.UsageError("There is nothing to say; give a PROMPT, or pipe one in.")
     _fetch_if_absent(asking.client, model, yes)
     chat = Chat(asking.client, model, thoughts=thoughts, **how)
     if asked is None:
@@ -179,7 +181,7 @@ def _asked(words: tuple[str, ...]) -> str | None:
     """What is asked for one answer: what is piped in, and then the prompt; None for a chat."""
     piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
     asked = "\n\n".join(part for part in (piped, " ".join(words)) if part)
-    return asked or (None if sys.stdin.isatty() else "")
+    return None if not asked and sys.stdin.isatty() else asked
 
 
 def _pull(asking: Asking, model: str, insecure: bool = False) -> None:

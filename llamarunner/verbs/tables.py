@@ -37,7 +37,9 @@ def shown(answer: Json) -> Iterator[str]:
     """Say /api/show in lines."""
     told = [(title, rows) for title, rows in _sections(answer) if rows]
     for number, (title, rows) in enumerate(told):
-        yield f"{NEXT if number else ''}  {title}"
+        if number:
+            yield ""
+        yield f"  {title}"
         width = max(len(row[0]) for row in rows)
         yield from (f"    {row[0]:<{width}}    {''.join(row[1:])}".rstrip() for row in rows)
 
