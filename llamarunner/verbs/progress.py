@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from llamarunner.verbs.client import BrokenOff, Json
 from llamarunner.verbs.tables import size
@@ -19,7 +19,7 @@ SUCCESS = {"status": "success"}
 
 def follow(lines: Iterable[Json]) -> None:
     """Show a pull until it is done. Raises what `lines` raises, and BrokenOff if they end too early."""
-    (_bars if sys.stderr.isatty() else _plain)(finished(lines))
+    (bars if sys.stderr.isatty() else plain)(finished(lines))
 
 
 def finished(lines: Iterable[Json]) -> Iterable[Json]:
@@ -31,7 +31,8 @@ def finished(lines: Iterable[Json]) -> Iterable[Json]:
         raise BrokenOff("The server broke off the pull; pull again, and it goes on from there.")
 
 
-def _bars(lines: Iterable[Json]) -> None:
+def bars(lines: Iterable[Json], out: TextIO | None = None) -> None:
+    """Draw a bar for each layer, with its speed and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -40,7 +41,7 @@ def _bars(lines: Iterable[Json]) -> None:
         *(BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%"), DownloadColumn()),
         *(TransferSpeedColumn(), TimeRemainingColumn(compact=True)),
     )
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = Console(file=out or sys.stderr, highlight=False, markup=False, emoji=False)
     with Progress(*columns, console=console, expand=True) as progress:
         tasks: dict[str, TaskID] = {}
         counting: set[str] = set()  # layers of which it is known where they went on
@@ -58,7 +59,8 @@ def _bars(lines: Iterable[Json]) -> None:
                 counting.add(str(digest))
 
 
-def _plain(lines: Iterable[Json], clock: Callable[[], float] = time.monotonic) -> None:
+def plain(lines: Iterable[Json], clock: Callable[[], float] = time.monotonic) -> None:
+    """Print a line for each step, and one now and then for a layer that takes long."""
     told, told_at = "", 0.0
     for line in lines:
         status, total, done = str(line.get("status", "")), line.get("total"), line.get("completed", 0)
