@@ -201,8 +201,9 @@ class Server:
         try:
             if refusal := self.too_long(body):
                 return refusal
-            if request.path in TOOLS and "fake" not in body:
-                return web.json_response(TOOLS[request.path](body))
+            field, tool = TOOLS.get(request.path, ("", None))
+            if tool and field in body and "fake" not in body:
+                return web.json_response({"model": body.get("model"), **tool(body)})
             return await self.answer(request, body, body.get("fake") or told_to(body))
         except (asyncio.CancelledError, ConnectionError):
             self.journal.write("hangup")
@@ -320,11 +321,16 @@ def embedded(body: Json) -> Json:
     return {"data": data[::-1], "usage": {"prompt_tokens": sum(map(len, texts))}}
 
 
+def rendered(body: Json) -> Json:
+    return {"prompt": "".join(f"<{one['role']}>{one['content']}" for one in body["messages"])}
+
+
+# What takes no time: the field that it needs, and what is made of the body.
 TOOLS = {
-    "/v1/embeddings": embedded,
-    "/tokenize": lambda body: {"tokens": [ord(letter) for letter in body["content"]]},
-    "/detokenize": lambda body: {"content": "".join(map(chr, body["tokens"]))},
-    "/apply-template": lambda body: {"prompt": "".join(f"<{one['role']}>{one['content']}" for one in body["messages"])},
+    "/v1/embeddings": ("input", embedded),
+    "/tokenize": ("content", lambda body: {"tokens": [ord(letter) for letter in body["content"]]}),
+    "/detokenize": ("tokens", lambda body: {"content": "".join(map(chr, body["tokens"]))}),
+    "/apply-template": ("messages", rendered),
 }
 
 
