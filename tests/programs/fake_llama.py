@@ -9,7 +9,7 @@ carry `"fake": {...}` to spoil one answer:
     status N         answer with this status and an error      print TEXT     print this first
     deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
     timings {...}    tell them at the end, as llama.cpp does, and the usage
-    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset
+    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset, stop (without an end)
 
 Where a client cannot say so, as in another dialect, the prompt or the last message may be that object as JSON. With
 `--ctx-size` a prompt that has more characters is refused; a token is a character here.
@@ -247,6 +247,8 @@ class Server:
             self.journal.write("token", index=index)
             await asyncio.sleep(fake.get("delay", 0))
         await self.then(request, response, fake)
+        if fake.get("then") == "stop":
+            return response
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": len(deltas), "total_tokens": 3 + len(deltas)}
             await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
