@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from pydantic_core import from_json
 
 from llamarunner.dialects import llama_cpp
 from llamarunner.dialects.sse import DONE
@@ -66,8 +67,8 @@ def event_of(data: str) -> dict[str, Any]:
 
 def _object(data: str) -> dict[str, Any]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = from_json(data)
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         raise BackendFailed("The model's process sent an event that is no JSON object.")

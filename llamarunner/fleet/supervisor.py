@@ -242,8 +242,10 @@ class Supervisor:
         return subject
 
     def _awake(self, name: str) -> bool:
-        unit = self._schedule.units.get(name)
-        return name in self._instances or bool(unit and unit.waiting)
+        """Whether a unit has a process that is not leaving for good, or will have one."""
+        unit, instance = self._schedule.units.get(name), self._instances.get(name)
+        staying = instance is not None and instance.stop_reason not in ("idle", "evicted")
+        return staying or bool(unit and unit.waiting)
 
     def _override(self, name: str, subject: Subject, overrides: ModelSettings) -> None:
         """Put settings over the owner's; a process that was started otherwise, or failed, makes way."""

@@ -7,6 +7,7 @@ process can tell that it is, so it is asked first, and the answer has a header t
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ class Lines(relay.Stream):
         self._question = question
         self._answer = Answer(question.model, question.shape, question.top_logprobs)
         self._splitter = Splitter()
-        self._text: list[str] = []
+        self._lines: list[bytes] = []  # all of them, if their text is to be remembered
 
     async def _ask(self, stack: AsyncExitStack, watch: Watch) -> upstream.Answer:
         answer = await _ask(stack, self._services, self._question, watch)
@@ -127,20 +128,21 @@ class Lines(relay.Stream):
                 await self._send(lines, watch)
         if not self._answer.finished:
             raise BackendFailed(f"The model '{self._question.entry.id}' broke off its answer.")
-        context = await _context(self._services, self._question, answer, "".join(self._text))
+        said = text_of([json.loads(line) for line in b"".join(self._lines).splitlines()])
+        context = await _context(self._services, self._question, answer, said)
         last = self._answer.done(time.time_ns(), _durations(self._question, answer), context)
         await self._send(_line(last), watch)
 
     def _translated(self, chunk: bytes) -> bytes:
-        now, lines = time.time_ns(), []
+        now, told = time.time_ns(), b""
         for event in self._splitter.feed(chunk):
             if event.data == DONE:
                 self._answer.finished = True
             else:
-                lines += self._answer.feed(event_of(event.data), now)
+                told += self._answer.lines(event_of(event.data), now)
         if self._question.remember is not None:
-            self._text.append(text_of(lines))
-        return b"".join(map(_line, lines))
+            self._lines.append(told)
+        return told
 
     async def _send(self, lines: bytes, watch: Watch) -> None:
         if not self._response.prepared:

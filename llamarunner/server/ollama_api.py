@@ -6,6 +6,7 @@ A request without anything to answer loads its model, or with `keep_alive: 0` un
 from __future__ import annotations
 
 import time
+from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -28,6 +29,8 @@ from llamarunner.server.resolve import serves
 from llamarunner.server.services import CLIENT, VIEW
 from llamarunner.server.upstream import Call
 
+A = TypeVar("A", bound=Inference)
+
 CHAT_PATH, COMPLETION_PATH, INFILL_PATH = "/v1/chat/completions", "/v1/completions", "/infill"
 
 
@@ -40,6 +43,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     entry = find(view, asked.model)
     if not asked.messages and asked.keep_alive == 0:
         return await unload(request, entry, asked.model, CHAT)
+    asked = _thinking(entry, asked)
     _check(entry, asked, "chat")
     if asked.tools and Capability.TOOLS not in entry.capabilities:
         raise _lacks(asked.model, "tools")
@@ -69,6 +73,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
         raise InvalidRequest("raw mode does not support template, system, or context")
     if asked.template:
         raise InvalidRequest("a template cannot be given here: models keep their own; use raw", param="template")
+    asked = _thinking(entry, asked)
     _check(entry, asked, "generate")
     if asked.suffix and Capability.FIM not in entry.capabilities:
         raise _lacks(asked.model, "insert")
@@ -124,6 +129,12 @@ async def unload(request: web.Request, entry: ModelEntry, name: str, shape: Shap
     request[RECORD].model_id = entry.id
     view.services.supervisor.let_go(entry)
     return await answer(request, loaded(name, shape, "unload", time.time_ns()))
+
+
+def _thinking(entry: ModelEntry, asked: A) -> A:
+    """The most that gpt-oss can do is called otherwise."""
+    most = asked.think == "max" and entry.architecture == "gpt-oss"
+    return asked.model_copy(update={"think": "high"}) if most else asked
 
 
 def _check(entry: ModelEntry, asked: Inference, what: str) -> None:

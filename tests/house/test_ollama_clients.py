@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 from collections.abc import AsyncIterator
@@ -18,6 +19,9 @@ from tests.house.conftest import House, OpenHouse
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
+RED = base64.b64decode(  # 10×10 pixels
+    "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mP8z8BQz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC"
+)
 COLD = {"temperature": 0, "seed": 1}
 
 
@@ -119,9 +123,11 @@ async def test_structured_output_and_pictures(client: ollama.AsyncClient) -> Non
     messages = [{"role": "user", "content": "Give me a JSON object with name and age."}]
     answer = await client.chat("demo-chat", messages, format=schema, think=False, options={**COLD, "num_predict": 200})
     assert set(json.loads(answer.message.content or "")) == {"name", "age"}
-    picture = b"\x89PNG" + b"0"
+    picture = {"role": "user", "content": "Describe this image in two sentences", "images": [RED]}
+    described = await client.chat("demo-vision", [picture], think=False, options=COLD)
+    assert "red" in (described.message.content or "").lower()
     with pytest.raises(ollama.ResponseError) as refused:
-        await client.chat("demo-chat", [{"role": "user", "content": "What is it?", "images": [picture]}])
+        await client.chat("demo-chat", [picture])
     assert refused.value.status_code in (400, 500)
 
 

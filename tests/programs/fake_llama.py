@@ -9,7 +9,7 @@ carry `"fake": {...}` to spoil one answer:
     status N         answer with this status and an error      print TEXT     print this first
     deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
     timings {...}    tell them at the end, as llama.cpp does, and the usage
-    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset
+    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset, stop (without an end)
 
 Where a client cannot say so, as in another dialect, the prompt or the last message may be that object as JSON. With
 `--ctx-size` a prompt that has more characters is refused; a token is a character here.
@@ -201,8 +201,9 @@ class Server:
         try:
             if refusal := self.too_long(body):
                 return refusal
-            if request.path in TOOLS and "fake" not in body:
-                return web.json_response(TOOLS[request.path](body))
+            field, tool = TOOLS.get(request.path, ("", None))
+            if tool and field in body and "fake" not in body:
+                return web.json_response({"model": body.get("model"), **tool(body)})
             return await self.answer(request, body, body.get("fake") or told_to(body))
         except (asyncio.CancelledError, ConnectionError):
             self.journal.write("hangup")
@@ -246,6 +247,8 @@ class Server:
             self.journal.write("token", index=index)
             await asyncio.sleep(fake.get("delay", 0))
         await self.then(request, response, fake)
+        if fake.get("then") == "stop":
+            return response
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": len(deltas), "total_tokens": 3 + len(deltas)}
             await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
@@ -320,11 +323,16 @@ def embedded(body: Json) -> Json:
     return {"data": data[::-1], "usage": {"prompt_tokens": sum(map(len, texts))}}
 
 
+def rendered(body: Json) -> Json:
+    return {"prompt": "".join(f"<{one['role']}>{one['content']}" for one in body["messages"])}
+
+
+# What takes no time: the field that it needs, and what is made of the body.
 TOOLS = {
-    "/v1/embeddings": embedded,
-    "/tokenize": lambda body: {"tokens": [ord(letter) for letter in body["content"]]},
-    "/detokenize": lambda body: {"content": "".join(map(chr, body["tokens"]))},
-    "/apply-template": lambda body: {"prompt": "".join(f"<{one['role']}>{one['content']}" for one in body["messages"])},
+    "/v1/embeddings": ("input", embedded),
+    "/tokenize": ("content", lambda body: {"tokens": [ord(letter) for letter in body["content"]]}),
+    "/detokenize": ("tokens", lambda body: {"content": "".join(map(chr, body["tokens"]))}),
+    "/apply-template": ("messages", rendered),
 }
 
 

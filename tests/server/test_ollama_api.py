@@ -229,7 +229,7 @@ async def test_a_refusal_before_the_first_line_has_its_status(tmp_path: Path) ->
 
 async def test_a_failure_in_the_middle_is_the_last_line(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
-        for end in ("reset", "die"):
+        for end in ("reset", "stop", "die"):
             first, last = await lines(house, CHAT, said({"tokens": 1, "then": end}))
             assert first["message"]["content"] == "t0 "
             assert list(last) == ["error"]

@@ -51,6 +51,16 @@ async def test_keep_alive_holds_until_another_one_is_given_or_the_model_is_unloa
         assert unit(house).terms.ttl == 100
 
 
+async def test_who_comes_while_it_is_unloaded_gets_a_process_that_stays(tmp_path: Path) -> None:
+    rules = {"ttl_seconds": 100, "stop_grace_seconds": 0.3}
+    async with open_house(tmp_path, supervisor=rules, flags=("--fake-stubborn",)) as house:
+        await talk(house, options={"num_ctx": 64}, keep_alive=0)
+        await house.until(lambda: unit(house).state is State.STOPPING)
+        await talk(house)
+        assert unit(house).terms.ttl == 100
+        assert contexts(house) == ["64", None]
+
+
 async def test_unloading_lets_running_answers_finish(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         running = asyncio.ensure_future(lines(house, CHAT, said({"tokens": 20, "delay": 0.02})))  # noqa: TID251

@@ -18,14 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from json.encoder import encode_basestring as quoted
 from typing import Any
 
+from llamarunner.dialects.strict_json import dumps
 from llamarunner.dialects.usage import Usage, told
 from llamarunner.errors import BackendFailed
 
 Object = dict[str, Any]
 MILLION = 1_000_000
 NOTHING: Mapping[str, Any] = {}
+TEXT, THOUGHT = "content", "reasoning_content"  # of a delta
+PIECES = frozenset({TEXT, THOUGHT})
+HOLE = "\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Answer:
     timings: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
     calls: dict[int, Call] = field(default_factory=dict)
+    patterns: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     logprobs: list[Object] = field(default_factory=list)  # of tokens that no object was made of yet
 
     @property
@@ -99,6 +105,25 @@ class Answer:
                 lines.append(self._line(now, self.shape.said(calls=self._tool_calls())))
         return lines
 
+    def lines(self, event: Mapping[str, Any], now: int) -> bytes:
+        """What `feed` makes of an event, as lines of JSON; a mere piece of text, as most are, takes a short way."""
+        choices = event.get("choices") or (NOTHING,)
+        choice, delta = choices[0], choices[0].get("delta")
+        if delta and len(delta) == 1 and not (choice.get("finish_reason") or choice.get("logprobs") or self.logprobs):
+            [(kind, text)] = delta.items()
+            if kind in PIECES and text and isinstance(text, str):
+                opening, middle, end = self._pattern(kind)
+                return f"{opening}{created_at(now)}{middle}{quoted(text)}{end}".encode()
+        return b"".join(dumps(line) + b"\n" for line in self.feed(event, now))
+
+    def _pattern(self, kind: str) -> tuple[str, str, str]:
+        """What stands in a line before its time, before its text, and after it."""
+        if kind not in self.patterns:
+            said = self.shape.said(HOLE) if kind == TEXT else self.shape.said(thinking=HOLE)
+            opening, middle, end = dumps(self._line(0, said) | {"created_at": HOLE}).decode().split(quoted(HOLE))
+            self.patterns[kind] = opening + '"', '"' + middle, end + "\n"
+        return self.patterns[kind]
+
     def done(self, now: int, durations: Durations, context: list[int] | None = None) -> Object:
         """The last object; `context` are the tokens of prompt and answer, for those who go on from there."""
         return self._line(now, self.shape.said(), done=True) | self._rest_of_logprobs() | self._end(durations, context)
@@ -112,7 +137,7 @@ class Answer:
         return said | self._rest_of_logprobs() | self._end(durations, context)
 
     def _texts(self, delta: Mapping[str, Any], choice: Mapping[str, Any], now: int) -> list[Object]:
-        thinking, text = delta.get("reasoning_content"), delta.get("content") or choice.get("text")
+        thinking, text = delta.get(THOUGHT), delta.get(TEXT) or choice.get("text")
         lines = [self._line(now, self.shape.said(thinking=thinking))] if thinking else []
         if text:
             lines.append(self._line(now, self.shape.said(text)))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamarunner.dialects.ollama.answers import CHAT, GENERATE, Answer, Durations, created_at, loaded
+from llamarunner.dialects.strict_json import dumps
 from llamarunner.errors import BackendFailed
 
 NOW = 1_736_159_400_123_456_789
@@ -115,6 +116,14 @@ def test_what_a_completion_and_an_infill_say() -> None:
     assert (line["response"], answer.finished) == ("x", False)
     assert answer.feed({"content": "", "stop": True, "stop_type": "limit", "timings": TIMINGS}, NOW) == []
     assert (answer.finished, answer.reason, answer.tokens.prompt) == (True, "length", 7)
+
+
+@given(st.text(max_size=9), st.sampled_from(["content", "reasoning_content"]), st.sampled_from([CHAT, GENERATE]))
+def test_the_short_way_leads_to_the_same_lines(text: str, kind: str, shape: Any) -> None:
+    name = 'a"\0\\'
+    for told in (event({kind: text}), event({kind: text}, finish="stop"), event({kind: text, "role": "assistant"})):
+        long = b"".join(dumps(line) + b"\n" for line in Answer(name, shape).feed(told, NOW))
+        assert Answer(name, shape).lines(told, NOW) == long
 
 
 def test_load_and_unload() -> None:
