@@ -44,19 +44,14 @@ def bars(lines: Iterable[Json], out: TextIO | None = None) -> None:
     console = Console(file=out or sys.stderr, highlight=False, markup=False, emoji=False)
     with Progress(*columns, console=console, expand=True) as progress:
         tasks: dict[str, TaskID] = {}
-        counting: set[str] = set()  # layers of which it is known where they went on
         for line in lines:
             digest, total, done = line.get("digest"), line.get("total"), line.get("completed", 0)
             if digest is None:
                 console.print(line.get("status", ""))
             elif digest not in tasks:
                 tasks[digest] = progress.add_task(str(line["status"]), total=total, completed=done)
-            elif done and digest not in counting and done != total:
-                progress.reset(tasks[digest], completed=done)  # what was there before tells nothing about the speed
-            else:
+            else:  # rich leaves the first step out of the speed, which is what had come before
                 progress.update(tasks[digest], completed=done)
-            if done:
-                counting.add(str(digest))
 
 
 def plain(lines: Iterable[Json], clock: Callable[[], float] = time.monotonic) -> None:

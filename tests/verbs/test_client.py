@@ -85,7 +85,7 @@ def test_a_line_that_breaks_off_is_no_line() -> None:
     with answering(chunked('{"a":1}\n{"a"', end="")) as (client, _):
         lines = client.lines("/api/pull", {})
         assert next(lines) == {"a": 1}
-        with pytest.raises(BrokenOff):
+        with pytest.raises(BrokenOff, match="broke off"):
             next(lines)
 
 
