@@ -1,8 +1,8 @@
 """The wiring: builds each object once, opens in order, closes in reverse.
 
-Enter: doors' sockets → client → catalog → supervisor → webhooks → doors → preload → wait for the stop signal.
+Enter: doors' sockets → client → catalog → supervisor → library → webhooks → doors → preload → wait for the stop signal.
 Leave: the doors drain → the supervisor ends every child → the doors close → the webhooks keep what is left to tell →
-the client closes.
+pulls break off → the client closes.
 A second signal skips the waits. A port already taken fails before anything is started.
 """
 
@@ -33,6 +33,7 @@ from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
 from llamarunner.fleet.launcher import Launcher
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.library import Library
 from llamarunner.server import crowd, listener
 from llamarunner.server.client import BrokenOff, CannotConnect, Client
 from llamarunner.server.drain import Drain
@@ -161,6 +162,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         services = Services(
             settings, catalog, supervisor, bus, client, Drain(), __version__, time.monotonic(), launcher.known
         )
+        services.library = await stack.enter_async_context(Library(catalog, services.outbound, services.reconcile))
         await stack.enter_async_context(services.webhooks)
         stack.callback(services.spool.close)
         await asyncio.to_thread(services.spool.sweep)
@@ -232,7 +234,7 @@ def _addresses(settings: Settings) -> list[tuple[str, str, int]]:
 
 async def _watch_models(services: Services) -> None:
     """Follow the model folders, and unload what is no longer what was loaded."""
-    await services.catalog.watch(lambda: services.supervisor.reconcile(services.catalog.known))
+    await services.catalog.watch(services.reconcile)
 
 
 async def _preload(services: Services) -> None:

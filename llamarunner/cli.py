@@ -1,4 +1,6 @@
-"""The command line: verbs, and the only place that prints or exits.
+"""The command line: verbs. Here are those of the house; `verbs` has those that talk to a running server.
+
+Only these two rooms print, and only this one exits.
 
 Exit codes: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted.
 """
@@ -11,67 +13,70 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-import typer
+import click
 
 from llamarunner import __version__
 from llamarunner.errors import ConfigError, LlamaRunnerError
+from llamarunner.verbs import commands
 
 if TYPE_CHECKING:
     from llamarunner.app import Running
     from llamarunner.catalog import ModelEntry
     from llamarunner.config import Loaded
 
-cli = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="One server that makes GGUF models on this machine speak every API that tools already use.",
+CONFIG = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings, JSON or YAML; else the usual places.",
 )
-bench = typer.Typer(no_args_is_help=True, help="Measure what the server costs, against going straight to the model.")
-cli.add_typer(bench, name="bench")
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings, JSON or YAML; else the usual places.")
-]
+ROUNDS = click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Turns of each arm.")
+FIGURES = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there."
+)
 
 
 def main() -> None:
     """Run the command line."""
     open_standard_streams()
     try:
-        cli()
+        code = cli.main(prog_name="llamarunner", standalone_mode=False)
+    except click.Abort:
+        fail("interrupted", code=130)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
     except ConfigError as error:
         fail(f"The settings are wrong:\n{error.message}", code=2)
     except LlamaRunnerError as error:
         fail(error.message)
+    raise SystemExit(code)
 
 
-def show_version(wanted: bool) -> None:
-    if wanted:
-        print(__version__)
-        raise typer.Exit
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(version)s", help="Print the version.")
+def cli() -> None:
+    """One server that makes GGUF models on this machine speak every API that tools already use."""
 
 
-@cli.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Options of no verb."""
+@cli.group()
+def bench() -> None:
+    """Measure what the server costs, against going straight to the model."""
+
+
+for verb in commands.VERBS:
+    cli.add_command(verb)
+cli.add_command(commands.listed, "list")
 
 
 @cli.command()
-def serve(
-    config: ConfigOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, the children's output too.")] = False,
-    log_format: Annotated[
-        Literal["auto", "text", "json"] | None,
-        typer.Option("--log-format", help="Over logging.format of the settings."),
-    ] = None,
-) -> None:
+@CONFIG
+@click.option("--verbose", "-v", is_flag=True, help="Log more, the children's output too.")
+@click.option("--log-format", type=click.Choice(["auto", "text", "json"]), help="Over logging.format of the settings.")
+def serve(config: Path | None, verbose: bool, log_format: Literal["auto", "text", "json"] | None) -> None:
     """Open the doors and serve until interrupted."""
     loaded = load(config)
     from llamarunner import app, logs
@@ -86,12 +91,9 @@ def serve(
 
 
 @cli.command()
-def check(
-    config: ConfigOption = None,
-    print_schema: Annotated[
-        bool, typer.Option("--print-schema", help="Print the JSON Schema of the settings.")
-    ] = False,
-) -> None:
+@CONFIG
+@click.option("--print-schema", is_flag=True, help="Print the JSON Schema of the settings.")
+def check(config: Path | None, print_schema: bool) -> None:
     """Validate the settings and show what is in force, and which runtime would run the models."""
     from llamarunner import config as settings_room
 
@@ -120,12 +122,11 @@ def check(
 
 
 @bench.command("proxy")
-def bench_proxy(
-    model: Annotated[str | None, typer.Option(help="The model to chat with; the demo model if none is named.")] = None,
-    config: ConfigOption = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each arm.")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
-) -> None:
+@click.option("--model", help="The model to chat with; the demo model if none is named.")
+@CONFIG
+@ROUNDS
+@FIGURES
+def bench_proxy(model: str | None, config: Path | None, rounds: int, json_file: Path | None) -> None:
     """Chat through a door and straight to the same kind of child, turn and turn about; takes a minute or two."""
     from rich.console import Console
 
@@ -142,13 +143,12 @@ def bench_proxy(
 
 
 @bench.command("audio")
-def bench_audio(
-    model: Annotated[str | None, typer.Option(help="The speech model; the demo model if none is named.")] = None,
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="The recording; else a minute of speech.")] = None,
-    config: ConfigOption = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each arm.")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
-) -> None:
+@click.option("--model", help="The speech model; the demo model if none is named.")
+@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The recording; else a minute of speech.")
+@CONFIG
+@ROUNDS
+@FIGURES
+def bench_audio(model: str | None, file: Path | None, config: Path | None, rounds: int, json_file: Path | None) -> None:
     """Transcribe through a door and with faster-whisper directly, one by one and in batches, turn and turn about."""
     from rich.console import Console
 

@@ -101,10 +101,10 @@ class Answer:
 # ── the rules: pure but for the last ───────────────────────────────────────────────────────────────────────────────
 
 
-def check_url(text: str) -> URL:
+def check_url(text: str, longest: int = MAX_URL_BYTES) -> URL:
     """Parse a URL that may be asked for at all, whatever its host; without its fragment. Raises Denied."""
-    if len(text.encode(errors="replace")) > MAX_URL_BYTES:
-        raise Denied(f"The URL is longer than {MAX_URL_BYTES} bytes.")
+    if len(text.encode(errors="replace")) > longest:
+        raise Denied(f"The URL is longer than {longest} bytes.")
     if FORBIDDEN & set(text):
         raise Denied("The URL has a space, a backslash or a control character.")
     try:
@@ -318,6 +318,15 @@ class Outbound:
             if gate.refused:
                 raise _denied() from None
             raise Unreachable(_reason(error)) from None
+
+    def connector(self) -> aiohttp.TCPConnector:
+        """Make a connector that dials only what may be dialled, for requests of another shape than `request`'s.
+
+        What it refuses is a `ClientConnectorError` whose `os_error` is a `PermissionError`.
+        """
+        return aiohttp.TCPConnector(
+            socket_factory=self._gate(loopback=False), resolver=self.resolver, force_close=True, use_dns_cache=False
+        )
 
     def _gate(self, loopback: bool) -> _Gate:
         return _Gate(Rules(self.settings.allow_cidrs, loopback), frozenset(self.own_ports()))

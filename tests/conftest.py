@@ -109,7 +109,12 @@ def fake_settings(folder: Path, program: Path, models: dict[str, list[str]], **s
     return Settings.model_validate(
         {
             "proxies": UNLIMITED_DOORS,
-            "catalog": {"folders": [str(folder)], "discover": nowhere, "demo_models": "hide"},
+            "catalog": {
+                "folders": [str(folder)],
+                "library": str(folder.parent / "library"),
+                "discover": nowhere,
+                "demo_models": "hide",
+            },
             "runtime": {"kind": "llama-server", "binary": str(program)},
             "models": {name: {"extra_args": journals[name] + switches} for name, switches in models.items()},
             **sections,

@@ -48,6 +48,14 @@ def test_quantization_is_split_from_the_name(stem: str, base: str, quantization:
     assert split_quantization(stem) == (base, quantization)
 
 
+def test_a_name_in_the_library_stays_and_others_make_way() -> None:
+    own, library = Name("tiny", None, None, "/own"), Name("tiny", None, None, "/lib", "tiny:latest", fixed=True)
+    ids = assign_ids([own, library])
+    assert ids == assign_ids([library, own])[::-1]
+    assert ids[1] == "tiny"
+    assert ids[0].startswith("tiny-")
+
+
 def test_shards_are_recognised() -> None:
     shard = shard_of("Big-Q8_0-00002-of-00003.gguf")
     assert shard is not None

@@ -164,6 +164,36 @@ def test_two_tags_of_one_ollama_blob_are_one_entry(tmp_path: Path) -> None:
     assert (entries["llama3.2:3b"].path, entries["llama3.2:3b"].quantization) == (blob, "Q4_K_M")
 
 
+def test_what_a_manifest_adds_makes_another_model_of_one_blob(tmp_path: Path) -> None:
+    content = write_model(tmp_path / "m/a.gguf").read_bytes()
+    store = tmp_path / "home/.ollama/models"
+    touch(store / f"blobs/sha256-{'1' * 64}", b"You are Mario.")
+    ollama_model(store, "registry.ollama.ai/library/base/latest", content)
+    ollama_model(store, "registry.ollama.ai/library/mario/latest", content, system="sha256:" + "1" * 64)
+    entries = scan(tmp_path)
+    assert {name: entry.preset.system for name, entry in entries.items()} == {
+        "a": "",
+        "base": "",
+        "mario": "You are Mario.",
+    }
+    assert entries["mario"].digest != entries["base"].digest
+
+
+def test_each_name_in_the_library_is_a_model_and_keeps_its_id(tmp_path: Path) -> None:
+    content = write_model(tmp_path / "m/tiny.gguf").read_bytes()
+    for tag in ("latest", "two"):
+        blob = ollama_model(tmp_path / "library", f"registry.ollama.ai/library/Tiny/{tag}", content)
+    (tmp_path / "m/tiny.gguf").unlink()
+    os.link(blob, tmp_path / "m/tiny.gguf")
+    entries = scan(tmp_path, catalog={"folders": [tmp_path / "m"], "library": tmp_path / "library"})
+    library = {name: entry.title for name, entry in entries.items() if entry.source is Source.LIBRARY}
+    assert library == {"tiny": "Tiny:latest", "tiny:two": "Tiny:two"}
+    (own,) = (entry for entry in entries.values() if entry.source is Source.FOLDER)
+    assert (own.title, own.digest) == (None, None)
+    assert own.id.startswith("tiny-")
+    assert len({entry.path.stat().st_ino for entry in entries.values()}) == 1
+
+
 def test_an_ollama_model_without_its_blob_is_listed(tmp_path: Path) -> None:
     ollama_model(tmp_path / "home/.ollama/models", "registry.ollama.ai/library/lost/latest", b"x").unlink()
     assert scan(tmp_path)["lost"].error == "the file is missing"

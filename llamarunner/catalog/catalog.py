@@ -89,6 +89,16 @@ class Catalog:
         return self.scan()
 
     @property
+    def settings(self) -> CatalogSettings:
+        """The settings in force."""
+        return self._settings.catalog
+
+    @property
+    def library(self) -> Path | None:
+        """The folder in which LlamaRunner stores models itself."""
+        return self._settings.catalog.library or self._places.library
+
+    @property
     def entries(self) -> tuple[ModelEntry, ...]:
         """The models to show, sorted by id; demo models step back once the person has a model of their own."""
         return self._snapshot.visible
@@ -139,7 +149,7 @@ class Catalog:
         """Return the folders that exist, with their inodes: one that was made anew needs a new watch."""
         folders: dict[Path, int] = {}
         for source, store in self._places.stores(self._settings.catalog):
-            folder = store / "manifests" if source is Source.OLLAMA else store
+            folder = store / "manifests" if source in (Source.OLLAMA, Source.LIBRARY) else store
             try:
                 folders[folder] = folder.stat().st_ino
             except OSError:

@@ -6,25 +6,26 @@ the others.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from llamarunner.catalog import starved
-from llamarunner.catalog.entry import Source
+from llamarunner.catalog.entry import NO_PRESET, Preset, Source
+from llamarunner.catalog.manifests import Layout, Manifest, parse_manifest, read_preset, read_small
 from llamarunner.catalog.places import Places
 from llamarunner.config import CatalogSettings
 
 WEIGHTS = "model.bin"  # of a CTranslate2 model, whose folder is the model
 _SUFFIX = ".gguf"
 _DEMO_PREFIX = "demo-"
-_MANIFEST_BYTES = 1 << 20
-_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
-_OLLAMA_LAYER = "application/vnd.ollama.image."
+_DAMAGED = {
+    Source.OLLAMA: "damaged: Ollama's manifest cannot be read",
+    Source.LIBRARY: "damaged: the manifest in LlamaRunner's library cannot be read",
+}
 _LLAMA_CPP_MANIFEST = re.compile(r"manifest=([^=]+)=([^=]+)=[^=]*\.json")
 _LLAMA_CPP_NAME = re.compile(r"([^_]+)_(.+?-gguf)_(.+)", re.IGNORECASE)
 
@@ -39,6 +40,10 @@ class Found:
     title: str | None = None  # Ollama's name:tag
     mmproj: Path | None = None  # where the store says so itself
     error: str | None = None  # what the store says against it
+    manifest: Path | None = None
+    digest: str | None = None  # of the manifest
+    preset: Preset = NO_PRESET
+    adapters: tuple[Path, ...] = ()
 
     @property
     def scope(self) -> tuple[str, ...]:
@@ -48,7 +53,12 @@ class Found:
 
 def discover(settings: CatalogSettings, places: Places) -> Iterator[Found]:
     """Yield what all places hold; a file that is reached in several ways comes several times."""
-    readers = {Source.OLLAMA: _in_ollama, Source.HUGGINGFACE: _in_huggingface, Source.LLAMA_CPP: _in_llama_cpp}
+    readers: Mapping[Source, Callable[[Path], Iterator[Found]]] = {
+        Source.LIBRARY: _in_library,
+        Source.OLLAMA: _in_ollama,
+        Source.HUGGINGFACE: _in_huggingface,
+        Source.LLAMA_CPP: _in_llama_cpp,
+    }
     for source, folder in places.stores(settings):
         if reader := readers.get(source):
             yield from reader(folder)
@@ -143,41 +153,52 @@ def _llama_cpp_parts(name: str, repositories: list[tuple[str, str]]) -> tuple[st
     return tuple(guessed.groups()) if guessed else (name,)
 
 
-def _in_ollama(root: Path) -> Iterator[Found]:
-    for manifest in _matches(root, "manifests/*/*/*/*"):
-        if not manifest.name.startswith("."):
-            yield from _read_manifest(root, manifest)
+def _in_ollama(root: Path, source: Source = Source.OLLAMA) -> Iterator[Found]:
+    layout = Layout(root)
+    for path in layout.manifests():
+        yield from _read_manifest(layout, path, source)
 
 
-def _read_manifest(root: Path, manifest: Path) -> Iterator[Found]:
-    title = _ollama_title(*manifest.parts[-4:])
+def _in_library(root: Path) -> Iterator[Found]:
+    yield from _in_ollama(root, Source.LIBRARY)
+
+
+def _read_manifest(layout: Layout, path: Path, source: Source) -> Iterator[Found]:
+    title = _ollama_title(*path.parts[-4:])
     try:
-        layers = _layers(json.loads(_read_text(manifest)))
-    except (ValueError, RecursionError):
-        yield Found(manifest, Source.OLLAMA, title=title, error="damaged: Ollama's manifest cannot be read")
+        manifest = parse_manifest(read_small(path))
+    except ValueError:
+        yield Found(path, source, title=title, error=_DAMAGED[source], manifest=path)
         return
-    blobs = {kind: _blob(root, digest) for kind, digest in layers.items()}
-    if "adapter" in blobs:
-        yield Found(manifest, Source.OLLAMA, title=title, error="it needs an adapter that only Ollama applies")
-    elif model := blobs.get("model"):
-        yield Found(model, Source.OLLAMA, title=title, mmproj=blobs.get("projector"))
+    models, projectors, adapters = (_blobs(layout, manifest, kind) for kind in ("model", "projector", "adapter"))
+    alien = adapters and source is Source.OLLAMA  # in formats of their own, for all we know
+    common = Found(
+        path=path,
+        source=source,
+        title=title,
+        mmproj=next(iter(projectors), None),
+        error="it needs an adapter that only Ollama applies" if alien else None,
+        manifest=path,
+        digest=manifest.digest,
+        preset=read_preset(layout, manifest),
+        adapters=tuple(adapters),
+    )
+    if len(models) > 1 and source is Source.LIBRARY:
+        first = manifest.of_kind("model")[0].digest
+        models = [layout.shard(first, number, len(models)) for number in range(1, len(models) + 1)]
+    if alien:
+        yield common
+    else:
+        yield from (replace(common, path=model) for model in models[: None if source is Source.LIBRARY else 1])
 
 
-def _layers(manifest: Any) -> dict[str, str]:
-    """Return the first digest of each kind of layer; raise ValueError where the manifest is none."""
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("layers"), list):
-        raise ValueError("no list of layers")
-    layers: dict[str, str] = {}
-    for layer in filter(lambda layer: isinstance(layer, dict), manifest["layers"]):
-        kind, digest = layer.get("mediaType"), layer.get("digest")
-        if isinstance(kind, str) and isinstance(digest, str) and kind.startswith(_OLLAMA_LAYER):
-            layers.setdefault(kind.removeprefix(_OLLAMA_LAYER), digest)
-    return layers
-
-
-def _blob(root: Path, digest: str) -> Path | None:
-    match = _DIGEST.fullmatch(digest)  # nothing else may become a path
-    return root / "blobs" / f"sha256-{match[1]}" if match else None
+def _blobs(layout: Layout, manifest: Manifest, kind: str) -> list[Path]:
+    """The blobs of the layers of a kind; nothing that is no digest becomes a path."""
+    paths = []
+    for layer in manifest.of_kind(kind):
+        with suppress(ValueError):
+            paths.append(layout.blob(layer.digest))
+    return paths
 
 
 def _ollama_title(host: str, namespace: str, name: str, tag: str) -> str:
@@ -188,11 +209,4 @@ def _ollama_title(host: str, namespace: str, name: str, tag: str) -> str:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a small regular file, or nothing."""
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            return file.read(_MANIFEST_BYTES).decode(errors="replace")
-    except OSError:
-        return ""
+    return read_small(path).decode(errors="replace")

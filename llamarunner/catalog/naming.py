@@ -15,6 +15,7 @@ from hashlib import sha256
 from itertools import accumulate, product
 
 from llamarunner.catalog.discover import Found
+from llamarunner.catalog.entry import Source
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 _QUANTIZATION = re.compile(
@@ -45,6 +46,7 @@ class Name:
     publisher: str | None
     place: str  # differs between any two models
     full: str | None = None  # Ollama's name with its tag, for where the short one is taken
+    fixed: bool = False  # given by a person to a model in our library: others make way
 
 
 def stem_of(file: str) -> str:
@@ -71,7 +73,8 @@ def name_of(found: Found, quantization: str | None = None) -> Name:
     """Name a file; `quantization` is what its header says, for files that do not say it themselves."""
     if found.title:
         full = re.sub(r"[^a-z0-9._/:-]", "-", found.title.lower())
-        return Name(full.removesuffix(_LATEST), None, None, str(found.path), full)
+        own = found.source is Source.LIBRARY
+        return Name(full.removesuffix(_LATEST), None, None, str(found.path), full, own)
     base, said = split_quantization(_stem_without_shard(found))
     return Name(
         base=_base(found, base),
@@ -109,9 +112,12 @@ def assign_ids(names: Sequence[Name]) -> list[str]:
     """Give each model an id that no other has; of those that only their place tells apart, the first keeps it plain."""
     ids = _with_quantization(names)
     taken = Counter(ids)
-    ids = [_with_publisher(name, label) if taken[label] > 1 else label for name, label in zip(names, ids, strict=True)]
+    ids = [
+        _with_publisher(name, label) if taken[label] > 1 and not name.fixed else label
+        for name, label in zip(names, ids, strict=True)
+    ]
     used: set[str] = set()
-    for index, name in enumerate(names):
+    for index, name in sorted(enumerate(names), key=lambda numbered: not numbered[1].fixed):
         if ids[index] in used:
             ids[index] += f"-{sha256(name.place.encode(errors='surrogateescape')).hexdigest()[:8]}"
         used.add(ids[index])

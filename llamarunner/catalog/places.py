@@ -20,17 +20,23 @@ class Places:
     home: Path
     environ: Mapping[str, str]
     demo: Path | None = None  # the folder that comes with LlamaRunner
+    library: Path | None = None  # where LlamaRunner stores models, unless the settings say so
     platform: str = sys.platform
     root: Path = Path("/")
 
     @classmethod
     def here(cls) -> Self:
-        return cls(Path.home(), os.environ, bundled("models"))
+        import platformdirs
+
+        own = platformdirs.user_data_path("llamarunner", appauthor=False) / "library"
+        return cls(Path.home(), os.environ, bundled("models"), own)
 
     def stores(self, settings: CatalogSettings) -> Iterator[tuple[Source, Path]]:
         """Yield every folder to read, whether it exists or not; the first that knows a file decides its source."""
         if self.demo:
             yield Source.DEMO, self.demo
+        if library := settings.library or self.library:
+            yield Source.LIBRARY, library
         for folder in settings.folders:
             yield Source.FOLDER, folder
         wanted = settings.discover

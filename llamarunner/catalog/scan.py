@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 
 from llamarunner.catalog import speech
 from llamarunner.catalog.discover import WEIGHTS, Found, discover
-from llamarunner.catalog.entry import Capability, ModelEntry, Source
+from llamarunner.catalog.entry import NO_PRESET, Capability, ModelEntry, Source, Stamp
 from llamarunner.catalog.kinds import Kind, capabilities_of, kind_of, why_unusable
 from llamarunner.catalog.naming import (
     Name,
@@ -91,7 +92,7 @@ def _bundles(found: Sequence[Found]) -> Iterator[list[Found]]:
     bundles: dict[object, list[Found]] = {}
     for index, one in enumerate(found):
         shard = shard_of(one.path.name)
-        key: object = (one.scope, shard.stem, shard.count) if shard else index
+        key: object = (one.scope, one.title, shard.stem, shard.count) if shard else index
         bundles.setdefault(key, []).append(one)
     yield from bundles.values()
 
@@ -140,14 +141,33 @@ def _fault(readings: Sequence[Reading]) -> str | None:
 
 def _merged(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Join what is the same file, reached in several ways; the first way decides the id."""
-    by_identity: dict[object, Candidate] = {}
+    merged: list[Candidate] = []
+    by_identity: defaultdict[object, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         first = candidate.readings[0]
-        key = first.identity or first.path
-        known = by_identity.setdefault(key, candidate)
-        if known is not candidate:
+        same_file = by_identity[first.identity or first.path]
+        known = next((one for one in same_file if _are_one(one, candidate)), None)
+        if known:
             known.found += candidate.found
-    return list(by_identity.values())
+        else:
+            merged.append(candidate)
+            same_file.append(candidate)
+    return merged
+
+
+def _are_one(known: Candidate, candidate: Candidate) -> bool:
+    """Whether two ways to the same file lead to the same model.
+
+    What a manifest adds to the weights makes another model of them; and a name in our library stays one of its own, for
+    it can be deleted.
+    """
+    new = candidate.found[0]
+    titled = next((one for one in known.found if one.title), None)
+    if titled is None or not new.title:
+        return Source.LIBRARY not in (known.found[0].source, new.source)
+    if Source.LIBRARY in (titled.source, new.source) and titled.title != new.title:
+        return False
+    return (titled.preset, titled.adapters) == (new.preset, new.adapters)
 
 
 def _projector_for(
@@ -206,6 +226,7 @@ def _entry(model: Candidate, model_id: str) -> ModelEntry:
     header, first = model.header, model.readings[0]
     projector = model.projector if model.projector and model.projector.header else None
     eyes = projector.header if projector else None
+    named = next((one for one in model.found if one.title), None)
     quantization = (header.quantization if header else None) or (model.name.quantization or "").upper() or None
     return ModelEntry(
         id=model_id,
@@ -221,12 +242,18 @@ def _entry(model: Candidate, model_id: str) -> ModelEntry:
         chat_template=header.chat_template if header else None,
         capabilities=capabilities_of(header, eyes) if header and not model.error else frozenset(),
         publisher=next((name for one in model.found if (name := publisher_of(one))), None),
-        created=first.changed_ns // 1_000_000_000,
+        created=_created(model, named),
         source=_source_of(model),
         error=model.error,
         names=frozenset(name for one in model.found for name in spellings(one, name_of(one), quantization)),
         header=header,
         mmproj_size=projector.size if projector else 0,
+        stamps=tuple(_stamp(reading) for reading in model.readings),
+        title=named.title if named else None,
+        manifest=named.manifest if named else None,
+        digest=named.digest if named else None,
+        preset=named.preset if named else NO_PRESET,
+        adapters=named.adapters if named else (),
     )
 
 
@@ -246,6 +273,18 @@ def _speech_entry(model: Candidate, model_id: str, sizes: Collection[str]) -> Mo
         names=frozenset(name for one in model.found for name in speech.spellings(one, sizes)),
         format="CTranslate2",
     )
+
+
+def _created(model: Candidate, named: Found | None) -> int:
+    """When the model came to be: when its name was given, or its file changed."""
+    if named and named.manifest:
+        with suppress(OSError):
+            return int(named.manifest.stat().st_mtime)
+    return model.readings[0].changed_ns // 1_000_000_000
+
+
+def _stamp(reading: Reading) -> Stamp:
+    return Stamp(reading.size, reading.changed_ns, reading.identity[1] if reading.identity else 0)
 
 
 def _source_of(model: Candidate) -> Source:

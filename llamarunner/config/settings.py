@@ -24,6 +24,7 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=253)]
 Origin = Annotated[str, Field(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+)$")]
 Globs = tuple[Name, ...]
+RegistryUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+/?$", max_length=512)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 
 
@@ -155,6 +156,11 @@ class CatalogSettings(Frozen):
     demo_models: Literal["auto", "show", "hide"] = Field(
         "auto", description="The small models that come with LlamaRunner; auto shows them while there is no other."
     )
+    library: ConfigPath | None = Field(
+        None,
+        description="Where models that are pulled, copied or created are stored; null takes the user's data folder.",
+    )
+    registry: RegistryUrl = Field("https://registry.ollama.ai", description="Where models are pulled from by name.")
     aliases: Mapping[Name, Name] = Field({}, description="Other names for models: alias to id.")
 
 

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from pydantic_core import from_json
 
 from llamarunner.dialects import llama_cpp
 from llamarunner.dialects.sse import DONE
@@ -45,9 +46,7 @@ class Reading:
         if data == DONE:
             self._done = True
             return {}
-        chunk = _object(data)
-        if "error" in chunk:
-            raise _failure(chunk, data)
+        chunk = event_of(data)
         self.usage = chunk.get("usage") or self.usage
         self._timings = chunk.get("timings") or self._timings
         choices = chunk.get("choices")
@@ -58,10 +57,18 @@ class Reading:
         return new | ({"logprobs": choice["logprobs"]} if choice.get("logprobs") else {})
 
 
+def event_of(data: str) -> dict[str, Any]:
+    """Read the data of one event. Raises what the model's error means, or BackendFailed for what is no event."""
+    chunk = _object(data)
+    if "error" in chunk:
+        raise _failure(chunk, data)
+    return chunk
+
+
 def _object(data: str) -> dict[str, Any]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = from_json(data)
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         raise BackendFailed("The model's process sent an event that is no JSON object.")

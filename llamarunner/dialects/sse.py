@@ -18,6 +18,7 @@ from llamarunner.errors import BackendFailed
 MAX_EVENT = 16 * 2**20  # bytes
 BOM = b"\xef\xbb\xbf"
 DONE = "[DONE]"  # the data of the last event of a stream in OpenAI's language
+_OPENING, _CLOSING = b"data: ", b"\n\n"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -44,6 +45,8 @@ class Splitter:
         """Take what arrived, and return the events that are complete. Raises BackendFailed for one without end."""
         if not chunk:
             return []
+        if plain := self._plain(chunk):
+            return plain
         split = self._after_cr and chunk[0] == 0x0A  # a line end whose two halves came apart
         self._after_cr = chunk[-1] == 0x0D
         events: list[ServerSentEvent] = []
@@ -53,6 +56,16 @@ class Splitter:
             self._end_line(events)
             self._add(piece)
         return events
+
+    def _plain(self, chunk: bytes) -> list[ServerSentEvent]:
+        """Whole events of one data line each, as llama.cpp sends them; empty for anything else, to be read by line."""
+        if self._size or self._after_cr or not (chunk.startswith(_OPENING) and chunk.endswith(_CLOSING)):
+            return []
+        found = chunk[len(_OPENING) : -len(_CLOSING)].split(_CLOSING + _OPENING)
+        if len(chunk) > MAX_EVENT or b"\r" in chunk or chunk.count(b"\n") != 2 * len(found):
+            return []
+        self._first = False
+        return [ServerSentEvent(_text(data)) for data in found]
 
     def _add(self, piece: bytes) -> None:
         self._line.append(piece)

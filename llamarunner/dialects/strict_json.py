@@ -53,7 +53,7 @@ def loads(body: bytes) -> object:
 
 def dumps(value: object) -> bytes:
     """Write a value in the shortest form, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _check_size(body: bytes) -> None:
@@ -104,4 +104,5 @@ def _no_constant(name: str) -> Never:
     raise InvalidRequest(f"{name} is not valid JSON.")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)

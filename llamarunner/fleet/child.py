@@ -21,8 +21,8 @@ from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet import group
 from llamarunner.fleet.keeping import MARKER
 from llamarunner.fleet.launch import Endpoint, Launch
-from llamarunner.fleet.output import Output, Pipes, cleaned
-from llamarunner.fleet.schedule import Death
+from llamarunner.fleet.output import MOST_LINES, Output, Pipes, cleaned
+from llamarunner.fleet.unit import Death
 
 PROBE_INTERVAL_SECONDS = 0.01
 REAP_SECONDS = 5.0
@@ -30,6 +30,7 @@ REAP_SECONDS = 5.0
 Probe = Callable[[Endpoint, str], Awaitable[bool]]
 
 # A dot for each hundredth of the weights that is read; newer builds print them only if asked to.
+OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 DOTS = re.compile(r"^\.{1,100}$", re.MULTILINE)
 # What llama.cpp and the system print when there is not enough memory.
 OUT_OF_MEMORY = re.compile(r"out of memory|(failed|unable) to allocate|cannot allocate|bad_alloc|MemoryError", re.I)
@@ -86,6 +87,11 @@ class Log(asyncio.SubprocessProtocol):
         """How much of the weights is read, from 0 to 1; None if the runtime does not tell."""
         dots = DOTS.findall("\n".join(self.tail(200)))
         return len(dots[-1]) / 100 if dots else None
+
+    def gpu_share(self) -> float:
+        """The part of the layers that lie on graphics cards, from 0 to 1, as far as llama.cpp has told."""
+        told = OFFLOADED.findall("\n".join(self.tail(MOST_LINES)))
+        return int(told[-1][0]) / max(1, int(told[-1][1])) if told else 0.0
 
     def _keep(self, lines: list[bytes]) -> None:
         if not lines:

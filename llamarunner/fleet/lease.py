@@ -12,7 +12,7 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.fleet.child import Child
 from llamarunner.fleet.launch import Endpoint, Task
-from llamarunner.fleet.schedule import Death
+from llamarunner.fleet.unit import Death
 
 if TYPE_CHECKING:
     from llamarunner.fleet.supervisor import Supervisor
@@ -38,20 +38,38 @@ class Instance:
     stop_reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a caller wants a model to be run; it holds for all, until another one is wanted or the model is unloaded.
+
+    Of `settings` those count that are set and that a caller may wish (`subject.WISHABLE`); a process that runs
+    otherwise makes way when its callers are done. `ttl` are the seconds of idleness before the model is unloaded;
+    infinity is for ever. With `keep` it stays until it is stopped by hand; False takes that back.
+    """
+
+    settings: ModelSettings | None = None
+    ttl: float | None = None
+    keep: bool | None = None
+
+
+AS_IT_IS = Manner()
+
+
 class Lease:
     """The right to use one model until the `async with` ends; made by `Supervisor.lease`."""
 
-    def __init__(self, supervisor: Supervisor, entry: ModelEntry, task: Task) -> None:
+    def __init__(self, supervisor: Supervisor, entry: ModelEntry, task: Task, manner: Manner) -> None:
         self._supervisor = supervisor
         self._entry = entry
         self._task = task
+        self._manner = manner
         self._instance: Instance | None = None
         self.queue_seconds = self.load_seconds = 0.0  # of waiting for it, without and for its loading
 
     async def __aenter__(self) -> Self:
         """Wait until the model is ready. Raises ModelFailed, QueueFull, ShuttingDown or ServiceUnavailable."""
         asked = time.monotonic()
-        self._instance = instance = await self._supervisor._admit(self, self._entry, self._task)
+        self._instance = instance = await self._supervisor._admit(self, self._entry, self._task, self._manner)
         self.load_seconds = max(0.0, instance.ready_at - max(asked, instance.began))
         self.queue_seconds = time.monotonic() - asked - self.load_seconds
         return self

@@ -7,7 +7,7 @@ from typing import Literal
 
 from llamarunner.errors import NotReady
 from llamarunner.fleet.child import Child
-from llamarunner.fleet.schedule import State, Unit
+from llamarunner.fleet.unit import State, Unit
 
 Stage = Literal["queued", "starting", "loading"]
 

@@ -1,8 +1,8 @@
 """Who runs: every decision of the fleet, without I/O and without a clock.
 
-Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `stop`, `tick`, `shut_down`), each with the
-time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before the next,
-so nothing is ever decided on a stale reading.
+Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `let_go`, `stop`, `tick`, `shut_down`), each
+with the time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before
+the next, so nothing is ever decided on a stale reading.
 
 The rules:
 
@@ -14,139 +14,38 @@ The rules:
 * Those that wait for room are served in the order they came, or refused after `queue_timeout` seconds. After
   `patience` seconds the least recently used busy unit takes no new callers, so that a steady stream to one model
   cannot starve another.
+* A caller may *wish* for settings. While the process runs otherwise it is granted nothing: the process takes no more
+  callers, ends when it has none, and the next one runs as the first in the queue wishes.
 * A unit that fails waits 0.5 s, 1 s, 2 s … before its next start. After 5 failures within 120 s it is refused for
   60 s at a time, until it has lived for 120 s, which clears its record.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from llamarunner.errors import LlamaRunnerError, ModelFailed, NotReady, QueueFull, ServiceUnavailable, ShuttingDown
+from llamarunner.fleet.unit import (
+    FAILURES_ALLOWED,
+    NOTHING,
+    RESIDENT,
+    Death,
+    Effect,
+    Grant,
+    Refuse,
+    Rules,
+    Spawn,
+    State,
+    Stop,
+    Terms,
+    Ticket,
+    Unit,
+)
 
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 60.0
-FAILURES_ALLOWED = 5
 FAILURE_WINDOW_SECONDS = 120.0
-
-Ticket = Hashable
-
-
-class State(StrEnum):
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    LOADED = "loaded"
-    STOPPING = "stopping"
-    ERROR = "error"
-
-
-MOVES: dict[State, frozenset[State]] = {
-    State.UNLOADED: frozenset({State.LOADING}),
-    State.LOADING: frozenset({State.LOADED, State.STOPPING, State.ERROR, State.UNLOADED}),
-    State.LOADED: frozenset({State.STOPPING, State.ERROR}),
-    State.STOPPING: frozenset({State.UNLOADED}),
-    State.ERROR: frozenset({State.LOADING, State.UNLOADED}),
-}
-RESIDENT = frozenset({State.LOADING, State.LOADED, State.STOPPING})
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the owner allows; seconds throughout."""
-
-    max_loaded: int
-    queue_length: int
-    queue_timeout: float  # the longest wait for room; a load has limits of its own
-    patience: float
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What one unit needs and is owed."""
-
-    ttl: float | None  # seconds of idleness before it is stopped; None: never
-    pinned: bool = False
-    bytes_needed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """Why a child ended that nobody had asked to; `cause` is fit for a client's eyes."""
-
-    cause: str
-    out_of_memory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    unit: str
-    reason: str  # asked, idle, evicted, shutdown
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    ticket: Ticket
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    ticket: Ticket
-    unit: str
-    error: LlamaRunnerError
-
-
-Effect = Spawn | Stop | Grant | Refuse
-
-
-@dataclass(slots=True)
-class Unit:
-    """One instance that may run; changed by `Schedule` alone, open for anyone to read."""
-
-    name: str
-    terms: Terms
-    state: State = State.UNLOADED
-    waiting: dict[Ticket, float] = field(default_factory=dict)  # ticket → when it came; first in, first out
-    leases: set[Ticket] = field(default_factory=set)
-    kept: bool = False  # started by hand: stays until stopped by hand
-    draining: str | None = None  # why it takes no new callers
-    load_began: float = 0.0
-    load_seconds: float | None = None  # how long the last load took that succeeded
-    loaded_at: float = 0.0
-    last_used: float = 0.0
-    death: Death | None = None
-    failures: deque[float] = field(default_factory=deque)
-    not_before: float = 0.0  # earliest next start
-    spared: bool = False  # a load that ran out of memory is tried again once
-
-    def move(self, state: State) -> None:
-        if state not in MOVES[self.state]:
-            raise AssertionError(f"{self.name}: {self.state} → {state}")
-        self.state = state
-
-    @property
-    def idle(self) -> bool:
-        return self.state is State.LOADED and not self.leases and not self.waiting
-
-    @property
-    def expires(self) -> float | None:
-        """When idleness ends it, were it left alone."""
-        if not self.idle or self.kept or self.terms.pinned or self.terms.ttl is None:
-            return None
-        return self.last_used + self.terms.ttl
-
-    @property
-    def tripped(self) -> bool:
-        """Whether the loop breaker holds it back."""
-        return len(self.failures) >= FAILURES_ALLOWED
 
 
 class Schedule:
@@ -179,6 +78,8 @@ class Schedule:
         unit.kept = unit.kept if keep is None else keep
         self._tickets[ticket] = unit
         unit.waiting[ticket] = now
+        if terms.wish:
+            unit.wishes[ticket] = terms
         return self._settle(now)
 
     def leave(self, ticket: Ticket, now: float) -> list[Effect]:
@@ -187,14 +88,16 @@ class Schedule:
         if unit is None:
             return []
         unit.waiting.pop(ticket, None)
+        unit.wishes.pop(ticket, None)
         if ticket in unit.leases:
             unit.leases.remove(ticket)
             unit.last_used = now
         return self._settle(now)
 
-    def started(self, name: str, now: float) -> list[Effect]:
-        """A child is ready. One that was told to stop meanwhile goes on stopping."""
+    def started(self, name: str, now: float, runs: Mapping[str, object] = NOTHING) -> list[Effect]:
+        """A child is ready, and runs with these settings. One that was told to stop meanwhile goes on stopping."""
         unit = self.units[name]
+        unit.runs = runs
         if unit.state is State.LOADING:
             unit.move(State.LOADED)
             unit.loaded_at = unit.last_used = now
@@ -222,6 +125,13 @@ class Schedule:
             if not self._objection(unit, now):
                 self._retire(unit, "asked")
         return self._settle(now)
+
+    def let_go(self, name: str, now: float) -> list[Effect]:
+        """A caller wants a unit unloaded as soon as it is idle; who waits, or comes until then, is still served."""
+        if unit := self.units.get(name):
+            unit.kept = False
+            unit.terms = replace(unit.terms, ttl=0.0, pinned=False)
+        return self.tick(now)
 
     def stop(self, name: str, now: float, force: bool = False) -> list[Effect]:
         """The owner wants a unit unloaded: after its callers are done, or at once by force."""
@@ -289,7 +199,7 @@ class Schedule:
         """Grant what can be granted, end what has drained, start what has room; return all effects since the last."""
         for unit in self.units.values():
             if unit.state is State.LOADED and not unit.draining:
-                self._grant_all(unit)
+                self._grant(unit)
             elif unit.draining and not unit.leases and unit.state is State.LOADED:
                 self._retire(unit, unit.draining)
         for unit in self._queue():
@@ -305,13 +215,15 @@ class Schedule:
 
     def _start(self, unit: Unit, now: float) -> bool:
         """Start a unit or refuse its callers; False if it must wait for others to leave."""
+        if wished := unit.wished:
+            unit.terms = replace(unit.terms, bytes_needed=wished.bytes_needed)
         if not self._fits(unit) and not self._hopeless(unit):
             self._make_room(unit, now)
             return False
         if self._fits(unit):
             unit.move(State.LOADING)
             unit.load_began = now
-            self._effects.append(Spawn(unit.name))
+            self._effects.append(Spawn(unit.name, wished.wish if wished else NOTHING))
         return True
 
     def _fits(self, unit: Unit) -> bool:
@@ -363,16 +275,23 @@ class Schedule:
             unit.move(State.STOPPING)
             self._effects.append(Stop(unit.name, reason))
 
-    def _grant_all(self, unit: Unit) -> None:
-        for ticket in unit.waiting:
+    def _grant(self, unit: Unit) -> None:
+        """Grant those that wait, in order, up to the first that wishes for another process."""
+        while unit.waiting:
+            ticket = next(iter(unit.waiting))
+            if ticket in unit.wishes and not unit.wishes[ticket].suit(unit.runs):
+                self._retire(unit, "asked")
+                return
+            del unit.waiting[ticket]
+            unit.wishes.pop(ticket, None)
             unit.leases.add(ticket)
             self._effects.append(Grant(ticket, unit.name))
-        unit.waiting.clear()
 
     def _refuse_late(self, unit: Unit, now: float) -> None:
         late = [ticket for ticket, came in unit.waiting.items() if came + self.rules.queue_timeout <= now]
         for ticket in late:
             del unit.waiting[ticket], self._tickets[ticket]
+            unit.wishes.pop(ticket, None)
             error = NotReady(f"There was no room in time for the model '{unit.name}'.", retry_after=5)
             self._effects.append(Refuse(ticket, unit.name, error))
 
@@ -381,6 +300,7 @@ class Schedule:
             del self._tickets[ticket]
             self._effects.append(Refuse(ticket, unit.name, error))
         unit.waiting.clear()
+        unit.wishes.clear()
 
     # ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────
 

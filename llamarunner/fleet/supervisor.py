@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Self
 
@@ -31,25 +31,14 @@ from llamarunner.fleet import memory
 from llamarunner.fleet.child import Child, LoadFailed, Probe
 from llamarunner.fleet.keeping import keep
 from llamarunner.fleet.launch import Launch, Task
-from llamarunner.fleet.lease import Instance, Lease
+from llamarunner.fleet.lease import AS_IT_IS, Instance, Lease, Manner
 from llamarunner.fleet.output import Output
 from llamarunner.fleet.progress import Progress, explain, progress
 from llamarunner.fleet.runtimes import whisper
 from llamarunner.fleet.runtimes.llama_server import context_size
-from llamarunner.fleet.schedule import (
-    Death,
-    Effect,
-    Grant,
-    Refuse,
-    Rules,
-    Schedule,
-    Spawn,
-    State,
-    Stop,
-    Terms,
-    Ticket,
-    Unit,
-)
+from llamarunner.fleet.schedule import Schedule
+from llamarunner.fleet.subject import Subject, changed, file_of, of_process, rules_of, runs, unit_name
+from llamarunner.fleet.unit import Death, Effect, Grant, Refuse, Spawn, State, Stop, Terms, Ticket, Unit
 
 log = logging.getLogger("llamarunner.fleet")
 
@@ -57,16 +46,6 @@ SUSPECT_PROBES = 2
 SUSPECT_PATH = "/v1/models"  # every runtime has it
 
 Describe = Callable[[ModelEntry, Task, ModelSettings], Launch]
-
-
-@dataclass(slots=True)
-class Subject:
-    """What the supervisor knows of a unit, running or not."""
-
-    entry: ModelEntry
-    task: Task
-    overrides: ModelSettings | None = None  # go over the settings, until the unit is unloaded
-    used_at: float | None = None  # time.time() at which a lease was given back last
 
 
 class Supervisor:
@@ -82,7 +61,7 @@ class Supervisor:
         self._describe = describe
         self._probe = probe
         self._bus = bus
-        self._schedule = Schedule(_rules(settings), self._free_memory, lambda: random.uniform(0.8, 1.2))
+        self._schedule = Schedule(rules_of(settings), self._free_memory, lambda: random.uniform(0.8, 1.2))
         self._subjects: dict[str, Subject] = {}
         self._instances: dict[str, Instance] = {}
         self._outputs: dict[str, Output] = {}  # by model id
@@ -104,9 +83,9 @@ class Supervisor:
 
     # ── for callers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def lease(self, entry: ModelEntry, task: Task) -> Lease:
-        """Borrow a model, starting it if need be."""
-        return Lease(self, entry, task)
+    def lease(self, entry: ModelEntry, task: Task, manner: Manner = AS_IT_IS) -> Lease:
+        """Borrow a model, starting it if need be, and anew if it runs otherwise than in this manner."""
+        return Lease(self, entry, task, manner)
 
     def start(
         self, entry: ModelEntry, task: Task = Task.GENERATE, overrides: ModelSettings | None = None
@@ -119,17 +98,24 @@ class Supervisor:
         """
         ticket = object()
         keep = overrides is None or overrides.ttl_seconds is None
-        started = self._ask(ticket, entry, task, keep, overrides)
+        started = self._ask(ticket, entry, task, Manner(keep=keep), overrides)
         started.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is fine to look away
         started.add_done_callback(lambda _: self._leave(ticket))
         return started
+
+    def let_go(self, entry: ModelEntry) -> None:
+        """Unload a model as soon as it is idle, and do not wait for that."""
+        for name, subject in self._subjects.items():
+            if subject.entry.id == entry.id and self._awake(name):
+                subject.ttl = 0.0
+                self._carry_out(self._schedule.let_go(name, time.monotonic()))
 
     async def stop(self, entry: ModelEntry, force: bool = False) -> None:
         """Unload a model, after its callers are done or at once; returns when its processes are gone."""
         lives = []
         for name, subject in self._subjects.items():
             if subject.entry.id == entry.id:
-                subject.overrides = None
+                subject.overrides = subject.ttl = None
                 lives += [instance for instance in [self._instances.get(name)] if instance]
                 self._carry_out(self._schedule.stop(name, time.monotonic(), force))
         for instance in lives:
@@ -138,10 +124,10 @@ class Supervisor:
     def configure(self, settings: Settings) -> None:
         """Take over new settings. Instances that they change are unloaded once their callers are done."""
         before, self._settings, self._rules = self._settings, settings, settings.supervisor
-        self._schedule.rules = _rules(settings)
+        self._schedule.rules = rules_of(settings)
         now = time.monotonic()
         for name, instance in list(self._instances.items()):
-            if _changed(before, settings, instance):
+            if changed(before, settings, instance):
                 self._carry_out(self._schedule.stop(name, now))
         self._carry_out(self._schedule.tick(now))
 
@@ -153,7 +139,7 @@ class Supervisor:
         now = time.monotonic()
         for name, instance in list(self._instances.items()):
             entry = known(instance.entry.id)
-            if entry is None or _file(entry) != _file(instance.entry):
+            if entry is None or file_of(entry) != file_of(instance.entry):
                 self._carry_out(self._schedule.stop(name, now))
 
     def loaded(self) -> list[str]:
@@ -167,11 +153,11 @@ class Supervisor:
 
     def unit(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Unit | None:
         """What the schedule knows of an instance; None if it was never asked for."""
-        return self._schedule.units.get(_unit_name(entry, task))
+        return self._schedule.units.get(unit_name(entry, task))
 
     def instance(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Instance | None:
         """The running process of a model, if there is one."""
-        return self._instances.get(_unit_name(entry, task))
+        return self._instances.get(unit_name(entry, task))
 
     def progress(self, name: str) -> Progress | None:
         """How far a unit is from being ready, by its name; None if it is."""
@@ -188,7 +174,7 @@ class Supervisor:
 
     def last_used(self, entry: ModelEntry, task: Task = Task.GENERATE) -> float | None:
         """When a request was last done with an instance, as `time.time()`; None if none ever was."""
-        unit, subject = self.unit(entry, task), self._subjects.get(_unit_name(entry, task))
+        unit, subject = self.unit(entry, task), self._subjects.get(unit_name(entry, task))
         if unit is None or subject is None:
             return None
         return time.time() if unit.leases else subject.used_at
@@ -212,9 +198,9 @@ class Supervisor:
 
     # ── leases ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _admit(self, lease: Lease, entry: ModelEntry, task: Task) -> Instance:
+    async def _admit(self, lease: Lease, entry: ModelEntry, task: Task, manner: Manner) -> Instance:
         try:
-            return await self._ask(lease, entry, task)
+            return await self._ask(lease, entry, task, manner)
         except BaseException:
             self._leave(lease)
             raise
@@ -224,19 +210,21 @@ class Supervisor:
         ticket: Ticket,
         entry: ModelEntry,
         task: Task,
-        keep: bool | None = None,
+        manner: Manner,
         overrides: ModelSettings | None = None,
     ) -> asyncio.Future[Instance]:
         """Ask the schedule for a unit; the future is its answer. Raises ModelNotLoaded for a broken file."""
         if entry.error:
             raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
-        name, now = _unit_name(entry, task), time.monotonic()
+        name, now = unit_name(entry, task), time.monotonic()
         subject = self._subject(name, entry, task)
         if overrides is not None:
             self._override(name, subject, overrides)
+        if manner.ttl is not None:
+            subject.ttl = manner.ttl
         caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._callers[ticket] = caller
-        self._carry_out(self._schedule.ask(ticket, name, self._terms(entry, self._settings_of(subject)), now, keep))
+        self._carry_out(self._schedule.ask(ticket, name, self._terms(subject, manner.settings), now, manner.keep))
         return caller
 
     def _leave(self, ticket: Ticket) -> None:
@@ -244,22 +232,27 @@ class Supervisor:
         self._carry_out(self._schedule.leave(ticket, time.monotonic()))
 
     def _note_use(self, entry: ModelEntry, task: Task) -> None:
-        self._subjects[_unit_name(entry, task)].used_at = time.time()
+        self._subjects[unit_name(entry, task)].used_at = time.time()
 
     def _subject(self, name: str, entry: ModelEntry, task: Task) -> Subject:
         """What a unit is from now on; one at rest has no overrides."""
         subject = self._subjects.setdefault(name, Subject(entry, task))
         subject.entry = entry
-        unit = self._schedule.units.get(name)
-        if name not in self._instances and not (unit and unit.waiting):
-            subject.overrides = None
+        if not self._awake(name):
+            subject.overrides = subject.ttl = None
         return subject
+
+    def _awake(self, name: str) -> bool:
+        """Whether a unit has a process that is not leaving for good, or will have one."""
+        unit, instance = self._schedule.units.get(name), self._instances.get(name)
+        staying = instance is not None and instance.stop_reason not in ("idle", "evicted")
+        return staying or bool(unit and unit.waiting)
 
     def _override(self, name: str, subject: Subject, overrides: ModelSettings) -> None:
         """Put settings over the owner's; a process that was started otherwise, or failed, makes way."""
-        subject.overrides = overrides
+        subject.overrides, subject.ttl = overrides, None
         instance = self._instances.get(name)
-        if instance is None or _of_process(instance.settings) != _of_process(self._settings_of(subject)):
+        if instance is None or of_process(instance.settings) != of_process(self._settings_of(subject)):
             self._carry_out(self._schedule.renew(name, time.monotonic()))
 
     def _settings_of(self, subject: Subject) -> ModelSettings:
@@ -269,11 +262,18 @@ class Supervisor:
     def _free_memory(self) -> int | None:
         return memory.available() if self._rules.memory_check else None
 
-    def _terms(self, entry: ModelEntry, model: ModelSettings) -> Terms:
-        ttl = self._rules.ttl_seconds if model.ttl_seconds is None else model.ttl_seconds
+    def _terms(self, subject: Subject, wanted: ModelSettings | None = None) -> Terms:
+        """What a unit is owed, and how a caller wants it to run."""
+        entry, settings = subject.entry, self._settings_of(subject)
+        settings = settings.merged(wanted) if wanted else settings
+        named = wanted.model_fields_set if wanted else frozenset()
+        wish = {name: value for name, value in runs(entry, settings).items() if name in named}
+        ttl = next(
+            (one for one in (subject.ttl, settings.ttl_seconds, self._rules.ttl_seconds) if one is not None), None
+        )
         audio = self._settings.audio if entry.format == "CTranslate2" else None
-        needed = whisper.memory_needed(entry, audio) if audio else entry.memory_needed(context_size(entry, model))
-        return Terms(ttl, bool(model.pinned), needed)
+        needed = whisper.memory_needed(entry, audio) if audio else entry.memory_needed(context_size(entry, settings))
+        return Terms(None if ttl == math.inf else ttl, bool(settings.pinned), needed, wish)
 
     # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,8 +286,8 @@ class Supervisor:
                     if isinstance(error, NotReady):
                         explain(error, self.progress(unit))
                     self._answer(ticket, error)
-                case Spawn(unit):
-                    self._spawn(unit)
+                case Spawn(unit, wish):
+                    self._spawn(unit, wish)
                 case Stop(unit, reason):
                     self._end(unit, reason)
         self._set_timer()
@@ -301,8 +301,10 @@ class Supervisor:
         else:
             caller.set_exception(answer)
 
-    def _spawn(self, name: str) -> None:
+    def _spawn(self, name: str, wish: Mapping[str, object]) -> None:
         subject = self._subjects[name]
+        if wish:
+            subject.overrides = (subject.overrides or ModelSettings()).merged(ModelSettings.model_validate(wish))
         instance = Instance(subject.entry, subject.task, self._settings_of(subject))
         self._instances[name] = instance
         self._empty.clear()
@@ -342,7 +344,7 @@ class Supervisor:
                 took = instance.ready_at - child.spawned_at
                 log.info("%s is ready on port %d after %.2f s (%s)", name, instance.endpoint.port, took, launch.runtime)
                 self._bus.publish(ModelStarted(entry.id, instance.endpoint.port, took))
-                self._carry_out(self._schedule.started(name, time.monotonic()))
+                self._carry_out(self._schedule.started(name, time.monotonic(), runs(entry, instance.settings)))
                 return await child.wait()
         except LoadFailed as failure:
             return failure.death
@@ -384,34 +386,3 @@ class Supervisor:
                 instance.suspected = False
                 return
         instance.child.kill(Death("its process stopped answering"))
-
-
-def _rules(settings: Settings) -> Rules:
-    chosen = settings.supervisor
-    return Rules(
-        max_loaded=chosen.max_loaded_models,
-        queue_length=chosen.queue_length,
-        queue_timeout=chosen.queue_timeout_seconds,
-        patience=chosen.patience_seconds,
-    )
-
-
-def _changed(before: Settings, after: Settings, instance: Instance) -> bool:
-    """Whether other settings run an instance otherwise."""
-    model = instance.entry.id
-    runtime = before.audio != after.audio if instance.task is Task.TRANSCRIBE else before.runtime != after.runtime
-    return runtime or before.for_model(model) != after.for_model(model)
-
-
-def _of_process(settings: ModelSettings) -> ModelSettings:
-    """The settings that a process is started with, without those about when it ends."""
-    return settings.model_copy(update={"ttl_seconds": None, "pinned": None})
-
-
-def _file(entry: ModelEntry) -> tuple[object, ...]:
-    """What changes when a model's file is replaced."""
-    return entry.path, entry.size, entry.created
-
-
-def _unit_name(entry: ModelEntry, task: Task) -> str:
-    return entry.id if task is Task.GENERATE else f"{entry.id} ({task})"

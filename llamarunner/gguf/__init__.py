@@ -9,7 +9,18 @@ llama.cpp refuses what is refused here (nested arrays, repeated keys, tensors be
 that would fail is known before a process is started for it.
 """
 
+from llamarunner.gguf.contents import Contents, contents
 from llamarunner.gguf.header import GGUFError, Header, HeaderIncomplete, Scalar, Value
 from llamarunner.gguf.parser import HEADER_BYTES, parse
 
-__all__ = ["HEADER_BYTES", "GGUFError", "Header", "HeaderIncomplete", "Scalar", "Value", "parse"]
+__all__ = [
+    "HEADER_BYTES",
+    "Contents",
+    "GGUFError",
+    "Header",
+    "HeaderIncomplete",
+    "Scalar",
+    "Value",
+    "contents",
+    "parse",
+]

@@ -16,23 +16,23 @@ from llamarunner.gguf.types import TENSOR_TYPES, TensorType
 HEADER_BYTES = 64 << 20  # more than four times the largest header seen (Gemma 3 with its merges)
 
 _MAX_KEYS = 65_536
-_MAX_KEY_BYTES = 65_535
+MAX_KEY_BYTES = 65_535
 _MAX_TENSORS = 65_536
 _MAX_DIMENSIONS = 4
-_MAX_STRING_BYTES = 4 << 20
+MAX_STRING_BYTES = 4 << 20
 _MAX_ELEMENTS = 1 << 62
 _MAX_KEPT_NUMBERS = 1_024  # arrays that say something about each layer are kept, vocabularies are not
 
-_STRING, _ARRAY = 8, 9
-_SCALARS = {
+STRING, ARRAY = 8, 9
+SCALARS = {
     number: struct.Struct(f"<{letter}")
     for number, letter in zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True)
 }
 _PREAMBLE = struct.Struct("<4sI")
-_UINT32 = struct.Struct("<I")
+UINT32 = struct.Struct("<I")
 _UINT64 = struct.Struct("<Q")
-_ARRAY_HEAD = struct.Struct("<IQ")
-_TENSOR_TAILS = tuple(struct.Struct(f"<{count}QIQ") for count in range(_MAX_DIMENSIONS + 1))
+ARRAY_HEAD = struct.Struct("<IQ")
+TENSOR_TAILS = tuple(struct.Struct(f"<{count}QIQ") for count in range(_MAX_DIMENSIONS + 1))
 
 _FIM_KEYS = ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id")
 _FIM_TOKENS = tuple(
@@ -52,7 +52,7 @@ _CLASSIFIERS = (b"cls.weight", b"cls.output.weight")
 _FIM_REACH = 65_536  # bytes at both ends of the vocabulary, where tokenizers keep their special tokens
 
 
-class _Cursor:
+class Cursor:
     """A place in the bytes that never goes past their end."""
 
     __slots__ = ("data", "position")
@@ -90,8 +90,8 @@ def parse(data: bytes, file_size: int) -> Header:
     Raises `HeaderIncomplete` when it does not end within `data`, and `GGUFError` for every other fault, among them
     tensors that lie beyond the end of the file.
     """
-    cursor = _Cursor(data)
-    version = _read_version(cursor)
+    cursor = Cursor(data)
+    version = read_version(cursor)
     tensor_count, key_count = cursor.uint64(), cursor.uint64()
     if tensor_count > _MAX_TENSORS or key_count > _MAX_KEYS:
         raise GGUFError(f"damaged: the header claims {tensor_count} tensors and {key_count} keys")
@@ -111,7 +111,7 @@ def parse(data: bytes, file_size: int) -> Header:
     )
 
 
-def _read_version(cursor: _Cursor) -> int:
+def read_version(cursor: Cursor) -> int:
     if cursor.data[:4] != b"GGUF"[: len(cursor.data)]:
         raise GGUFError("not a GGUF file")
     version = cursor.unpack(_PREAMBLE)[1]
@@ -122,17 +122,17 @@ def _read_version(cursor: _Cursor) -> int:
     raise GGUFError(f"GGUF version {version} is not supported (2 and 3 are)")
 
 
-def _read_metadata(cursor: _Cursor, key_count: int) -> tuple[dict[str, Value], bool]:
+def _read_metadata(cursor: Cursor, key_count: int) -> tuple[dict[str, Value], bool]:
     """Return what is kept of the metadata, and whether the vocabulary has tokens to fill in the middle."""
     kept: dict[str, Value] = {}
     seen: set[bytes] = set()
     fim = False
     for _ in range(key_count):
-        key = cursor.string(_MAX_KEY_BYTES)
+        key = cursor.string(MAX_KEY_BYTES)
         if key in seen:
             raise GGUFError("damaged: a key is there twice")
         seen.add(key)
-        (kind,) = cursor.unpack(_UINT32)
+        (kind,) = cursor.unpack(UINT32)
         start = cursor.position
         value = _read_value(cursor, kind)
         if value is not None:
@@ -142,26 +142,26 @@ def _read_metadata(cursor: _Cursor, key_count: int) -> tuple[dict[str, Value], b
     return kept, fim
 
 
-def _read_value(cursor: _Cursor, kind: int) -> Value | None:
+def _read_value(cursor: Cursor, kind: int) -> Value | None:
     """Read one value; None stands for an array that is not kept."""
-    if kind == _STRING:
-        return cursor.string(_MAX_STRING_BYTES).decode(errors="replace")
-    if kind == _ARRAY:
+    if kind == STRING:
+        return cursor.string(MAX_STRING_BYTES).decode(errors="replace")
+    if kind == ARRAY:
         return _read_array(cursor)
-    if kind not in _SCALARS:
+    if kind not in SCALARS:
         raise GGUFError(f"damaged: a value of unknown type {kind}")
-    return cursor.unpack(_SCALARS[kind])[0]
+    return cursor.unpack(SCALARS[kind])[0]
 
 
-def _read_array(cursor: _Cursor) -> tuple[Scalar, ...] | None:
-    kind, count = cursor.unpack(_ARRAY_HEAD)
-    if kind == _STRING:
-        cursor.position = _skip_strings(cursor.data, cursor.position, count)
+def _read_array(cursor: Cursor) -> tuple[Scalar, ...] | None:
+    kind, count = cursor.unpack(ARRAY_HEAD)
+    if kind == STRING:
+        cursor.position = skip_strings(cursor.data, cursor.position, count)
         return None
-    if kind not in _SCALARS:
+    if kind not in SCALARS:
         raise GGUFError(f"damaged: an array of unknown type {kind}")
-    layout = _SCALARS[kind].format[1:]
-    start = cursor.skip(count * _SCALARS[kind].size)
+    layout = SCALARS[kind].format[1:]
+    start = cursor.skip(count * SCALARS[kind].size)
     return struct.unpack_from(f"<{count}{layout}", cursor.data, start) if count <= _MAX_KEPT_NUMBERS else None
 
 
@@ -173,7 +173,7 @@ _SHORT_STRINGS = re.compile(
 )
 
 
-def _skip_strings(data: bytes, position: int, count: int) -> int:
+def skip_strings(data: bytes, position: int, count: int) -> int:
     """Return where `count` strings end that begin at `position`."""
     if count * _UINT64.size > len(data) - position:
         raise HeaderIncomplete
@@ -218,14 +218,14 @@ class _Tensors:
         return TENSOR_TYPES[kind].name if kind in TENSOR_TYPES else None
 
 
-def _read_tensors(cursor: _Cursor, count: int) -> _Tensors:
+def _read_tensors(cursor: Cursor, count: int) -> _Tensors:
     tensors = _Tensors()
     for _ in range(count):
-        name = cursor.string(_MAX_KEY_BYTES)
-        (dimensions,) = cursor.unpack(_UINT32)
+        name = cursor.string(MAX_KEY_BYTES)
+        (dimensions,) = cursor.unpack(UINT32)
         if dimensions > _MAX_DIMENSIONS:
             raise GGUFError(f"damaged: a tensor of {dimensions} dimensions")
-        *shape, kind, offset = cursor.unpack(_TENSOR_TAILS[dimensions])
+        *shape, kind, offset = cursor.unpack(TENSOR_TAILS[dimensions])
         elements = prod(shape)
         tensors.elements[kind] += elements
         tensors.end = max(tensors.end, offset + _tensor_bytes(kind, elements))

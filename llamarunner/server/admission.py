@@ -3,12 +3,18 @@
 The Host and Origin headers are checked on every bind. A page on any web site can point a name of its own at 127.0.0.1
 and then talk to this server as if it were its own (DNS rebinding); it cannot choose the Host header that its browser
 sends. So Host must be a name that no stranger can own.
+
+Ollama's desktop clients are pages too, of schemes that no web site can have, or served by a program on the user's own
+machine; Ollama lets them in without being told to, so its door here does. What they send must still say that it is
+JSON (`body.check_type`), which a page cannot without asking first, and pages of web sites stay out. Containers call
+the machine by names in a domain that is nobody's.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,14 +24,22 @@ from llamarunner.errors import Forbidden, InvalidRequest, Unauthorized, WrongKey
 
 Headers = Mapping[str, str]
 
+_DESKTOP = re.compile(
+    r"(?:app|file|tauri|vscode-webview|vscode-file)://[^\s]*"
+    r"|https?://(?:localhost|tauri\.localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::\d{1,5})?"
+)
+_OF_CONTAINERS = frozenset({"host.docker.internal", "host.containers.internal"})
+
 
 class Admission:
-    """The rules of one door."""
+    """The rules of one door; `desktop` lets in what Ollama lets in without being told."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, desktop: bool = False) -> None:
         own = socket.gethostname().casefold()
         configured = {name.casefold() for name in door.allowed_hosts}
         self._hosts = frozenset({"localhost", own, own.split(".")[0]} | configured)
+        self._hosts |= _OF_CONTAINERS if desktop else frozenset()
+        self._desktop = desktop
         self._origins = frozenset(door.cors_origins)
         self._keys = tuple((key.key.get_secret_value().encode(), key) for key in door.known_keys())
         self.is_own_host = lru_cache(maxsize=256)(self._is_own_host)
@@ -42,7 +56,9 @@ class Admission:
 
     def allows_origin(self, origin: str) -> bool:
         """Tell whether pages of an origin may read our answers."""
-        return origin in self._origins or "*" in self._origins
+        if origin in self._origins or "*" in self._origins:
+            return True
+        return self._desktop and _DESKTOP.fullmatch(origin) is not None
 
     def check_key(self, headers: Headers) -> ApiKey | None:
         """Ask for one of the door's keys, and tell which it is; None if the door has none.

@@ -8,7 +8,7 @@ must arrive at a thousand bytes a second once a third of that pause has passed. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -37,7 +37,7 @@ async def read_object(request: web.Request, settings: ServerSettings) -> tuple[b
 
     Raises InvalidRequest, PayloadTooLarge, UnsupportedMedia or RequestTimeout.
     """
-    _check_type(request)
+    check_type(request)
     body = await read(request, settings)
     return body, strict_json.loads_object(body)
 
@@ -85,6 +85,25 @@ async def read(request: web.Request, settings: ServerSettings) -> bytes:
     if "Transfer-Encoding" in request.headers:
         check_framing(request, len(body))
     return body
+
+
+async def pieces(request: web.Request, settings: ServerSettings) -> AsyncGenerator[bytes, None]:
+    """The body piece by piece, however long it is. Raises InvalidRequest, UnsupportedMedia or RequestTimeout."""
+    check_encoding(request)
+    give_permission(request)
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(settings.body_idle_seconds):
+                piece = await _next(request.content)
+        except TimeoutError:
+            raise RequestTimeout("The request body did not arrive in time.") from None
+        if not piece:
+            break
+        size += len(piece)
+        yield piece
+    if "Transfer-Encoding" in request.headers:
+        check_framing(request, size)
 
 
 async def _collect(request: web.Request, settings: ServerSettings, limit: int) -> bytes:
@@ -135,8 +154,8 @@ def check_encoding(request: web.Request) -> None:
         raise UnsupportedMedia("Compressed request bodies are not accepted; send the body without Content-Encoding.")
 
 
-def _check_type(request: web.Request) -> None:
-    """Refuse what a web page can send to any server without asking first, such as a form."""
+def check_type(request: web.Request) -> None:
+    """Refuse what a web page can send to any server without asking first, such as a form. Raises UnsupportedMedia."""
     if "Origin" in request.headers and request.content_type != "application/json":
         raise UnsupportedMedia("Requests from web pages must have the Content-Type application/json.")
 

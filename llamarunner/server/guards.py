@@ -25,6 +25,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from llamarunner.dialects.anthropic import ANTHROPIC
+from llamarunner.dialects.ollama.errors import OLLAMA
 from llamarunner.dialects.openai import OPENAI
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import (
@@ -112,7 +113,8 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     if origin is not None and view.rules.allows_origin(origin):
         headers["Access-Control-Allow-Origin"] = origin
         headers["Access-Control-Expose-Headers"] = READABLE_HEADERS
-    if view.door.cors_origins:
+        headers["Vary"] = "Origin"
+    elif view.door.cors_origins:
         headers["Vary"] = "Origin"
 
 
@@ -135,8 +137,9 @@ def check_hygiene(request: web.Request) -> None:
 
 def render(request: web.Request, error: LlamaRunnerError) -> web.Response:
     """Say an error in the language of the path that was asked."""
-    body = dialect_of(request).error_body(error, request[REQUEST_ID])
-    response = web.Response(status=error.status, body=body, content_type="application/json")
+    dialect = dialect_of(request)
+    body = dialect.error_body(error, request[REQUEST_ID])
+    response = web.Response(status=dialect.status_of(error), body=body, headers={"Content-Type": dialect.media})
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, CLOSING) or not _is_well_framed(request):
@@ -148,6 +151,8 @@ def dialect_of(request: web.Request) -> Dialect:
     path = request.path.replace("/v1/v1/", "/v1/", 1)
     if path.startswith("/v1/messages") or (path.startswith("/v1/models") and "anthropic-version" in request.headers):
         return ANTHROPIC
+    if path.startswith("/api/") and request.app[VIEW].name == "ollama":
+        return OLLAMA
     return OPENAI
 
 

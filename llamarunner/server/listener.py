@@ -24,10 +24,12 @@ from llamarunner.server import (
     audio_api,
     channel,
     guards,
+    library_api,
     logs_api,
     manage_api,
     metrics_api,
     models_api,
+    ollama_api,
     openai_api,
     openapi,
     webhooks_api,
@@ -117,19 +119,27 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     for path in ("/v1/models", MODEL):
         routes["GET", f"/v1{path}"] = routes["GET", path]
     if name == "ollama":
-        routes["GET", "/"] = manage_api.ollama_greeting
+        routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 
 async def _unrouted(request: web.Request) -> web.StreamResponse:
     """Tell an unknown path from a known one that was asked in the wrong way."""
     allowed = await _methods_of(request)
+    if request.app[VIEW].name == "ollama" and not request.path.startswith("/v1/"):
+        return _as_ollama_says(allowed)
     if not allowed:
         raise RouteNotFound(f"There is nothing at {request.path[:200]}.")
     error = MethodNotAllowed(f"{request.method[:20]} is not possible here; use {' or '.join(allowed)}.")
     response = guards.render(request, error)
     response.headers["Allow"] = ", ".join(allowed)
     return response
+
+
+def _as_ollama_says(allowed: Sequence[str]) -> web.Response:
+    if not allowed:
+        return web.Response(status=404, text="404 page not found")
+    return web.Response(status=405, text="405 method not allowed", headers={"Allow": ", ".join(allowed)})
 
 
 async def _methods_of(request: web.Request) -> list[str]:

@@ -24,7 +24,7 @@ from llamarunner.events import timestamp
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import Instance
 from llamarunner.fleet.progress import Progress
-from llamarunner.fleet.schedule import State, Unit
+from llamarunner.fleet.unit import State, Unit
 from llamarunner.server import body, query
 from llamarunner.server.figures import Granted
 from llamarunner.server.resolve import native_task

@@ -9,6 +9,7 @@ that no client takes half an answer for a whole one; if the server ends the stre
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from aiohttp import HttpVersion11, web
@@ -49,9 +50,11 @@ async def _buffered(request: web.Request, call: Call, services: Services) -> web
         return await whole(request, body, answer.content_type, services)
 
 
-async def whole(request: web.Request, body: bytes, content_type: str, services: Services) -> web.StreamResponse:
-    """Answer with a body, and send a long one so that a client that stops reading is noticed."""
-    headers = {"Content-Type": content_type}
+async def whole(
+    request: web.Request, body: bytes, content_type: str, services: Services, more: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Answer with a body, and send a long one so that a client that stops reading is noticed; `more` are headers."""
+    headers = {"Content-Type": content_type, **(more or {})}
     if len(body) <= BUFFER:
         return web.Response(body=body, headers=headers)
     response = web.StreamResponse(headers=headers)
@@ -70,7 +73,14 @@ async def whole(request: web.Request, body: bytes, content_type: str, services: 
 
 
 class Stream:
-    """One streamed answer; `_pump` may be another's, for a language that the model does not speak."""
+    """One streamed answer; for a language that the model does not speak, `_ask`, `_pump` and `_used` are another's.
+
+    `media` is the type of the stream. One that is not of events has no `pulses`, ends with the dialect's last words
+    and is then complete.
+    """
+
+    media = EVENT_STREAM
+    pulses = True
 
     def __init__(self, request: web.Request, call: Call, dialect: Dialect, services: Services) -> None:
         self._request = request
@@ -78,7 +88,7 @@ class Stream:
         self._call = call
         self._dialect = dialect
         self._services = services
-        self._response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, **STREAM_HEADERS})
+        self._response = web.StreamResponse(headers={"Content-Type": self.media, **STREAM_HEADERS})
         self._said = usage.Ends()  # by the model
         self._pulses = asyncio.TaskGroup()
 
@@ -95,19 +105,22 @@ class Stream:
             except LlamaRunnerError as error:
                 failure = error
             finally:
-                self._record.used(usage.read(self._said.head, self._said.tail))
+                self._record.used(self._used())
         if failure is not None:
             await self._fail(failure)
         return self._response
 
     async def _copy(self) -> None:
         services = self._services
-        watch = Watch(Patience.of(services.settings.server, pulse=True), self._pulse)
+        watch = Watch(Patience.of(services.settings.server, pulse=self.pulses), self._pulse)
         with services.drain.counting(watch):
             async with watch, AsyncExitStack() as stack:
-                answer = await ask(stack, services, self._call, watch)
+                answer = await self._ask(stack, watch)
                 self._record.leased(answer.lease)
                 await self._pump(answer, watch)
+
+    async def _ask(self, stack: AsyncExitStack, watch: Watch) -> Answer:
+        return await ask(stack, self._services, self._call, watch)
 
     async def _pump(self, answer: Answer, watch: Watch) -> None:
         chunk = await answer.some()
@@ -124,6 +137,9 @@ class Stream:
             await write(chunk)
             watch.phase(Phase.NEXT_BYTE)
             chunk = await answer.some()
+
+    def _used(self) -> usage.Usage:
+        return usage.read(self._said.head, self._said.tail)
 
     def _pulse(self) -> None:
         """Let the client hear that we are alive, but never inside an event."""
@@ -148,6 +164,9 @@ class Stream:
         if not self._response.prepared:
             raise error
         self._record.status = error.status
+        if self.media != EVENT_STREAM:
+            await self._say(self._dialect.error_event(error, self._request[REQUEST_ID]))
+            return
         tail = self._said.tail
         if self._speaks_events():
             gap = b"" if not tail or tail.endswith(BLANK_LINE) else b"\n\n"

@@ -12,9 +12,11 @@ from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
+from llamarunner.dialects.ollama import names
 from llamarunner.errors import Forbidden, ModelNotFound, RateLimited, Unauthorized, WrongKey
 from llamarunner.events import Bus
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.library import Library
 from llamarunner.limits import Account, Limiter, Ticket
 from llamarunner.outbound import Outbound
 from llamarunner.server.admission import Admission, Headers
@@ -52,6 +54,7 @@ class Services:
     children: Children = field(init=False)
     spool: Spool = field(init=False)
     crowd: Crowd = field(init=False)
+    library: Library = field(init=False)  # put there and opened by whoever opens the doors
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
@@ -68,6 +71,10 @@ class Services:
     def uptime(self) -> int:
         """Whole seconds since the start."""
         return int(time.monotonic() - self.started_at)
+
+    def reconcile(self) -> None:
+        """Unload what is no longer what was loaded."""
+        self.supervisor.reconcile(self.catalog.known)
 
     def own_ports(self) -> set[int]:
         """Where the doors and the models' processes listen now."""
@@ -99,7 +106,7 @@ class View:
 
     def configure(self, door: Door) -> None:
         self.door = door
-        self.rules = Admission(door)
+        self.rules = Admission(door, desktop=self.name == "ollama")
         self.origins = Origins(door.trusted_proxies)
 
     def account(self, address: str, key: ApiKey | None = None) -> Account:
@@ -201,14 +208,19 @@ class View:
         return [entry for entry in self.services.catalog.entries if not entry.error and self.shows(entry)]
 
     def find(self, name: str) -> ModelEntry:
-        """Find a model by any of its names. Raises ModelNotFound, also for a model that this door hides."""
-        try:
-            entry = self.services.catalog.find(name)
-        except ModelNotFound:
-            entry = None
-        if entry is None or not self.shows(entry):
-            raise ModelNotFound(name[:200], tuple(entry.id for entry in self.entries))
-        return entry
+        """Find a model by any of its names; on Ollama's door also by the longer forms that its clients know.
+
+        Raises ModelNotFound, also for a model that this door hides.
+        """
+        parsed = names.parse(name.removesuffix(":local")) if self.name == "ollama" else None
+        for spelling in (name, parsed.short) if parsed else (name,):
+            try:
+                entry = self.services.catalog.find(spelling)
+            except ModelNotFound:
+                continue
+            if self.shows(entry):
+                return entry
+        raise ModelNotFound(name[:200], tuple(entry.id for entry in self.entries))
 
 
 def _matches(model_id: str, globs: Globs) -> bool:

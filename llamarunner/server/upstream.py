@@ -11,7 +11,7 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import constraints, images, llama_cpp, strict_json
 from llamarunner.errors import BackendFailed, BackendTimeout, LlamaRunnerError
 from llamarunner.fleet.launch import Task
-from llamarunner.fleet.lease import Lease
+from llamarunner.fleet.lease import AS_IT_IS, Lease, Manner
 from llamarunner.outbound import Outbound
 from llamarunner.server import remote_images
 from llamarunner.server.client import BrokenOff, CannotConnect, Client, Exchange
@@ -61,6 +61,7 @@ class Call:
     task: Task
     path: str
     body: Body
+    manner: Manner = AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,18 @@ async def ask(stack: AsyncExitStack, services: Services, call: Call, watch: Watc
         return await _ask_once(stack, services, call, body, watch)
 
 
+async def ask_more(client: Client, answer: Answer, path: str, body: bytes) -> bytes | None:
+    """Ask the same process something else in the same lease, once the answer is read; None if it does not tell."""
+    try:
+        async with await client.request("POST", answer.lease.endpoint, path, body) as exchange:
+            return await exchange.whole() if exchange.status == 200 else None
+    except (CannotConnect, BrokenOff):
+        return None
+
+
 async def _ask_once(stack: AsyncExitStack, services: Services, call: Call, body: bytes, watch: Watch) -> Answer:
     watch.phase(Phase.LEASE)
-    lease = await stack.enter_async_context(services.supervisor.lease(call.entry, call.task))
+    lease = await stack.enter_async_context(services.supervisor.lease(call.entry, call.task, call.manner))
     stack.callback(_report_silence, lease, watch)
     watch.phase(Phase.FIRST_BYTE)
     exchange = await stack.enter_async_context(await _send(services.client, lease, call, body))

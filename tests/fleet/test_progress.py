@@ -8,7 +8,8 @@ import pytest
 
 from llamarunner.errors import NotReady
 from llamarunner.fleet.progress import Progress, explain, progress
-from llamarunner.fleet.schedule import Death, Rules, Schedule, State, Terms, Unit
+from llamarunner.fleet.schedule import Schedule
+from llamarunner.fleet.unit import Death, Rules, State, Terms, Unit
 
 HOUR = Terms(ttl=3600.0)
 

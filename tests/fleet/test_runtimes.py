@@ -157,6 +157,13 @@ def test_adapters_at_full_and_other_scales(tmp_path: Path) -> None:
     assert told(described, "--lora-scaled") == f'"{tmp_path}/b,""c.gguf:0.5"'
 
 
+def test_the_adapters_of_a_model_are_applied_unless_the_person_names_others() -> None:
+    entry = dataclasses.replace(CHAT, adapters=(Path("/models/a.gguf"), Path("/models/b.gguf")))
+    assert told(launch(entry=entry), "--lora") == "/models/a.gguf,/models/b.gguf"
+    assert told(launch(entry=entry, lora=["/other.gguf"]), "--lora") == "/other.gguf"
+    assert told(launch(entry=entry, task=Task.EMBED), "--lora") is None
+
+
 def test_the_projector_found_beside_the_model_serves_generation_only() -> None:
     entry = dataclasses.replace(CHAT, mmproj=Path("/models/mmproj.gguf"))
     assert told(launch(entry=entry), "--mmproj") == "/models/mmproj.gguf"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, ShuttingDown
-from llamarunner.fleet.schedule import (
+from llamarunner.fleet.schedule import Schedule
+from llamarunner.fleet.unit import (
     FAILURES_ALLOWED,
     MOVES,
     RESIDENT,
@@ -18,7 +19,6 @@ from llamarunner.fleet.schedule import (
     Grant,
     Refuse,
     Rules,
-    Schedule,
     Spawn,
     State,
     Stop,
@@ -38,6 +38,10 @@ def load(fleet: Schedule, name: str, now: float = 0.0, terms: Terms = HOUR) -> N
     assert fleet.ask((name, now), name, terms, now) == [Spawn(name)]
     assert fleet.started(name, now) == [Grant((name, now), name)]
     assert fleet.leave((name, now), now) == []
+
+
+def wishing(wish: dict[str, object]) -> Terms:
+    return Terms(HOUR.ttl, wish=wish)
 
 
 def refusal(effects: list[object]) -> Refuse:
@@ -307,6 +311,47 @@ def test_start_by_hand_is_taken_back_by_one_that_says_so_and_by_no_other() -> No
     assert fleet.units["a"].expires == 63
 
 
+def test_a_wish_that_does_not_suit_waits_for_the_others_and_then_for_a_process_of_its_own() -> None:
+    fleet = schedule()
+    load(fleet, "a")
+    assert fleet.ask(1, "a", HOUR, 1) == [Grant(1, "a")]
+    assert fleet.ask(2, "a", wishing({"size": 2}), 2) == []
+    assert fleet.ask(3, "a", HOUR, 3) == [], "nobody overtakes"
+    assert fleet.leave(1, 4) == [Stop("a", "asked")]
+    assert fleet.ended("a", None, 5) == [Spawn("a", {"size": 2})]
+    assert fleet.started("a", 6, {"size": 2, "more": 0}) == [Grant(2, "a"), Grant(3, "a")]
+    assert fleet.ask(4, "a", wishing({"size": 2}), 7) == [Grant(4, "a")]
+
+
+def test_those_whose_wishes_contradict_each_other_are_served_in_turn() -> None:
+    fleet = schedule()
+    assert fleet.ask(1, "a", wishing({"size": 1}), 0) == [Spawn("a", {"size": 1})]
+    assert fleet.ask(2, "a", wishing({"size": 2}), 0) == []
+    assert fleet.ask(3, "a", HOUR, 0) == []
+    assert fleet.started("a", 1, {"size": 1}) == [Grant(1, "a")]
+    assert fleet.leave(1, 2) == [Stop("a", "asked")]
+    assert fleet.ended("a", None, 3) == [Spawn("a", {"size": 2})]
+    assert fleet.started("a", 4, {"size": 2}) == [Grant(2, "a"), Grant(3, "a")]
+
+
+def test_the_memory_that_a_wish_needs_is_what_counts() -> None:
+    fleet = schedule(memory=10)
+    refused = refusal(fleet.ask(1, "a", Terms(HOUR.ttl, bytes_needed=11, wish={"size": 9}), 0))  # type: ignore[arg-type]
+    assert "Insufficient memory" in refused.error.message
+    assert fleet.ask(2, "a", Terms(HOUR.ttl, bytes_needed=5, wish={"size": 1}), 0) == [Spawn("a", {"size": 1})]
+
+
+def test_what_is_let_go_stops_when_it_is_idle_even_if_it_was_started_by_hand() -> None:
+    fleet = schedule()
+    load(fleet, "a", terms=Terms(ttl=None, pinned=True))
+    fleet.ask(1, "a", Terms(ttl=None, pinned=True), 1, keep=True)
+    assert fleet.let_go("a", 2) == []
+    assert fleet.leave(1, 3) == []
+    assert fleet.next_tick(3) == 3
+    assert fleet.tick(3) == [Stop("a", "idle")]
+    assert fleet.let_go("unknown", 4) == []
+
+
 def test_schedule_that_is_not_ticked_is_overdue() -> None:
     fleet = schedule(max_loaded=1)
     load(fleet, "a", terms=Terms(ttl=60))
@@ -341,6 +386,8 @@ class Fleet(RuleBasedStateMachine):
         self.children: dict[str, str] = {}  # name → loading, ready or stopping
         self.waiting: dict[int, str] = {}
         self.leased: dict[int, str] = {}
+        self.wishes: dict[int, int] = {}
+        self.runs: dict[str, dict[str, object]] = {}
         self.forced = self.closed = False
         self.fleet = Schedule(Rules(max_loaded, 20, 60.0, 5.0), self.free, lambda: 1.0)
 
@@ -353,10 +400,11 @@ class Fleet(RuleBasedStateMachine):
     def carry_out(self, effects: list[object]) -> None:
         for effect in effects:
             match effect:
-                case Spawn(name):
+                case Spawn(name, wish):
                     assert name not in self.children, "two children for one unit"
                     assert not self.closed
                     self.children[name] = "loading"
+                    self.runs[name] = {**self.runs.get(name, {"size": 0}), **wish}
                 case Stop(name, _):
                     assert self.children[name] in ("loading", "ready"), "stopped twice, or never started"
                     busy = name in self.leased.values() and self.children[name] == "ready"
@@ -365,6 +413,8 @@ class Fleet(RuleBasedStateMachine):
                 case Grant(ticket, name):
                     assert self.children[name] == "ready", "granted before it was ready"
                     assert self.waiting.pop(ticket) == name
+                    wish = self.wishes.get(ticket)
+                    assert wish is None or self.runs[name]["size"] == wish, "granted what runs otherwise"
                     self.leased[ticket] = name
                 case Refuse(ticket, _, _):
                     self.waiting.pop(ticket)
@@ -374,11 +424,15 @@ class Fleet(RuleBasedStateMachine):
         keep=st.sampled_from([None, True, False]),
         ttl=st.one_of(st.none(), st.floats(0.1, 20)),
         pinned=st.booleans(),
+        size=st.sampled_from([None, None, 0, 1, 2]),
     )
-    def ask(self, name: str, keep: bool | None, ttl: float | None, pinned: bool) -> None:
+    def ask(self, name: str, keep: bool | None, ttl: float | None, pinned: bool, size: int | None) -> None:
         self.next_ticket += 1
         self.waiting[self.next_ticket] = name
-        terms = Terms(ttl, pinned and name == "a", 1 + ord(name) - ord("a"))
+        if size is not None:
+            self.wishes[self.next_ticket] = size
+        wish = {} if size is None else {"size": size}
+        terms = Terms(ttl, pinned and name == "a", 1 + ord(name) - ord("a"), wish)
         self.carry_out(self.fleet.ask(self.next_ticket, name, terms, self.now, keep))
 
     @precondition(lambda self: self.waiting or self.leased)
@@ -394,7 +448,7 @@ class Fleet(RuleBasedStateMachine):
     def child_is_ready(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(n for n, phase in self.children.items() if phase == "loading")))
         self.children[name] = "ready"
-        self.carry_out(self.fleet.started(name, self.now))
+        self.carry_out(self.fleet.started(name, self.now, self.runs[name]))
 
     @precondition(lambda self: self.children)
     @rule(data=st.data(), out_of_memory=st.booleans())
@@ -415,6 +469,12 @@ class Fleet(RuleBasedStateMachine):
         waiting = dict(self.waiting)
         self.carry_out(self.fleet.renew(name, self.now))
         assert waiting.keys() - self.waiting.keys() == set(), "renewing turns nobody away"
+
+    @rule(name=NAMES)
+    def let_go(self, name: str) -> None:
+        self.carry_out(self.fleet.let_go(name, self.now))
+        unit = self.fleet.units.get(name)
+        assert unit is None or not unit.idle, "what is let go and idle stops at once"
 
     @rule(seconds=st.floats(0.01, 30))
     def time_passes(self, seconds: float) -> None:
@@ -473,7 +533,7 @@ class Fleet(RuleBasedStateMachine):
         for name, phase in list(self.children.items()):
             if phase == "loading":
                 self.children[name] = "ready"
-                self.carry_out(self.fleet.started(name, self.now))
+                self.carry_out(self.fleet.started(name, self.now, self.runs[name]))
             elif phase == "stopping":
                 del self.children[name]
                 self.carry_out(self.fleet.ended(name, None, self.now))

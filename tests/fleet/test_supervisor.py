@@ -15,7 +15,8 @@ from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, Shutt
 from llamarunner.events import ModelFailed as FailedEvent
 from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet.launch import Task
-from llamarunner.fleet.schedule import State
+from llamarunner.fleet.subject import Subject
+from llamarunner.fleet.unit import State
 from tests.conftest import Fleet, MakeFleet, alive, eventually
 
 
@@ -162,7 +163,7 @@ async def test_f06_load_that_runs_out_of_memory_evicts_the_idle_and_tries_once_m
 async def test_f08_model_that_cannot_fit_is_refused_before_it_is_started(make_fleet: MakeFleet) -> None:
     """No machine has room for a context of two thousand million tokens."""
     async with make_fleet({"a": []}) as fleet:
-        terms = fleet.supervisor._terms(fleet.entry("a"), ModelSettings())
+        terms = fleet.supervisor._terms(Subject(fleet.entry("a"), Task.GENERATE))
         assert terms.bytes_needed > fleet.entry("a").size
         fleet.supervisor._schedule._memory = lambda: terms.bytes_needed - 1
         with pytest.raises(ServiceUnavailable, match="Insufficient memory"):

@@ -24,6 +24,11 @@ CHANGING = (
     (r'"created_at":"[^"]+"', '"created_at":"TIME"'),
     (r'"timestamp":"[^"]+","version":"[^"]+","uptime":\d+', '"timestamp":"TIME","version":"0","uptime":0'),
     (r"Content-Length: 9\d\n", "Content-Length: 90\n"),  # of the above
+    (r'(?s)Content-Length: \d+(?=.*"(?:total_duration|expires_at)")', "Content-Length: 0"),
+    (r'"(total|load)_duration":\d+', r'"\1_duration":0'),
+    (r'"(modified_at|expires_at)":"[^"]+"', r'"\1":"TIME"'),
+    (r'"digest":"[0-9a-f]{64}"', '"digest":"DIGEST"'),
+    (r'"size":\d+,"digest"(?=.*"expires_at")', '"size":0,"digest"'),
 )
 
 

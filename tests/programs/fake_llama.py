@@ -9,9 +9,13 @@ carry `"fake": {...}` to spoil one answer:
     status N         answer with this status and an error      print TEXT     print this first
     deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
     timings {...}    tell them at the end, as llama.cpp does, and the usage
-    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset
+    then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset, stop (without an end)
 
-What happened is written to the file named by `--fake-journal`, one JSON object a line: start, request, hangup, end.
+Where a client cannot say so, as in another dialect, the prompt or the last message may be that object as JSON. With
+`--ctx-size` a prompt that has more characters is refused; a token is a character here.
+
+What happened is written to the file named by `--fake-journal`, one JSON object a line: start, request, body, hangup,
+end.
 """
 
 from __future__ import annotations
@@ -187,15 +191,33 @@ class Server:
         return web.Response(text=METRICS)
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
+        raw = await request.read()
+        body = json.loads(raw)
+        if len(raw) < 10_000:
+            self.journal.write("body", path=request.path, body=body)
         self.journal.write("request", path=request.path, model=body.get("model"), headers=dict(request.headers))
         if parts := [one["content"] for one in body.get("messages", []) if isinstance(one.get("content"), list)]:
             self.journal.write("parts", parts=parts)
         try:
-            return await self.answer(request, body, body.get("fake", {}))
+            if refusal := self.too_long(body):
+                return refusal
+            field, tool = TOOLS.get(request.path, ("", None))
+            if tool and field in body and "fake" not in body:
+                return web.json_response({"model": body.get("model"), **tool(body)})
+            return await self.answer(request, body, body.get("fake") or told_to(body))
         except (asyncio.CancelledError, ConnectionError):
             self.journal.write("hangup")
             raise
+
+    def too_long(self, body: Json) -> web.Response | None:
+        limit = int(self.args.ctx_size or 0)
+        inputs = [body["input"]] if isinstance(body.get("input"), str) else body.get("input") or [text_of(body)]
+        count = max(map(len, inputs), default=0)
+        if not limit or count <= limit:
+            return None
+        facts = {"n_prompt_tokens": count, "n_ctx": limit}
+        told = {"code": 400, "message": "too long", "type": "exceed_context_size_error", **facts}
+        return web.json_response({"error": told}, status=400)
 
     async def answer(self, request: web.Request, body: Json, fake: Json) -> web.StreamResponse:
         if "print" in fake:
@@ -213,14 +235,20 @@ class Server:
         await response.prepare(request)
         deltas = fake.get("deltas") or [{"content": token} for token in tokens]
         for index, delta in enumerate(deltas):
-            choices = [{"index": 0, "delta": delta}]
+            choices: list[Json] = [{"index": 0, "delta": delta}]
+            if request.path == "/v1/completions":
+                choices = [{"index": 0, "text": delta["content"]}]
             if "deltas" in fake and index == len(deltas) - 1:
                 choices[0]["finish_reason"] = "tool_calls"
             chunk = {"id": "c", "object": "chat.completion.chunk", "model": body.get("model"), "choices": choices}
+            if request.path == "/infill":
+                chunk = {"content": delta["content"], "stop": False}
             await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
             self.journal.write("token", index=index)
             await asyncio.sleep(fake.get("delay", 0))
         await self.then(request, response, fake)
+        if fake.get("then") == "stop":
+            return response
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": len(deltas), "total_tokens": 3 + len(deltas)}
             await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
@@ -269,6 +297,43 @@ class Server:
             case "reset" | "short":
                 assert request.transport
                 request.transport.abort()
+
+
+def text_of(body: Json) -> str:
+    """All text of a prompt."""
+    prompt = body.get("prompt") or [one.get("content") for one in body.get("messages", [])]
+    parts = prompt if isinstance(prompt, list) else [prompt]
+    return "".join(part if isinstance(part, str) else "x" for part in parts)
+
+
+def told_to(body: Json) -> Json:
+    """What a prompt says about its answer."""
+    prompt = body.get("prompt") or body.get("input_prefix") or [one.get("content") for one in body.get("messages", [])]
+    last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
+    if not isinstance(last, str) or not last.startswith("{"):
+        return {}
+    told: Json = json.loads(last)
+    return told
+
+
+def embedded(body: Json) -> Json:
+    """Vectors that differ by the length of the text, the longest first, as no server promises their order."""
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    data = [{"index": at, "embedding": [0.6, 0.8 * (len(text) or 1), 0.0]} for at, text in enumerate(texts)]
+    return {"data": data[::-1], "usage": {"prompt_tokens": sum(map(len, texts))}}
+
+
+def rendered(body: Json) -> Json:
+    return {"prompt": "".join(f"<{one['role']}>{one['content']}" for one in body["messages"])}
+
+
+# What takes no time: the field that it needs, and what is made of the body.
+TOOLS = {
+    "/v1/embeddings": ("input", embedded),
+    "/tokenize": ("content", lambda body: {"tokens": [ord(letter) for letter in body["content"]]}),
+    "/detokenize": ("tokens", lambda body: {"content": "".join(map(chr, body["tokens"]))}),
+    "/apply-template": ("messages", rendered),
+}
 
 
 def error(status: int, message: str, kind: str) -> web.Response:

@@ -32,6 +32,7 @@ from llamarunner.config import (
 from llamarunner.events import Bus
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.supervisor import Supervisor
+from llamarunner.library import Library
 from llamarunner.server import listener
 from llamarunner.server.client import Client
 from llamarunner.server.drain import Drain
@@ -118,17 +119,25 @@ async def open_house(
     models: dict[str, dict[str, Any]] | None = None,
     flags: tuple[str, ...] = (),
     program: tuple[str, ...] | None = None,
+    registry: str = "http://127.0.0.1:9",
     **sections: Any,
 ) -> AsyncIterator[House]:
     """Open both doors; `models` are names and headers of files to write, `flags` go to every fake child.
 
     `door` is how both doors are, without limits if it is not given. `program` is another child program, with all its
-    arguments. `sections` are of the settings.
+    arguments. `registry` is where library names are pulled from: nowhere, if it is not given. `sections` are of the
+    settings.
     """
     for name, header in ({"chat": {}} if models is None else models).items():
         write_model(folder / "models" / f"{name}.gguf", **header)
     settings = Settings(
-        catalog=CatalogSettings(folders=(folder / "models",), discover=NOWHERE, demo_models="hide"),
+        catalog=CatalogSettings(
+            folders=(folder / "models",),
+            library=folder / "library",
+            registry=registry,
+            discover=NOWHERE,
+            demo_models="hide",
+        ),
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
         webhooks=WebhookSettings(**{"state_folder": folder / "state", **sections.pop("webhooks", {})}),
@@ -161,5 +170,7 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
     bus = Bus()
     async with Client() as client, Supervisor(settings, describe, app.prober(client), bus) as supervisor:
         services = Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
-        async with services.webhooks:
+        state = settings.catalog.library.parent / "digests.json" if settings.catalog.library else None
+        services.library = Library(catalog, services.outbound, services.reconcile, state=state)
+        async with services.library, services.webhooks:
             yield services

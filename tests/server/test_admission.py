@@ -118,6 +118,63 @@ def test_other_pages_may_not(origin: str) -> None:
         Admission(Door(cors_origins=("https://app.example",))).check_origin(origin, "localhost:1234")
 
 
+DESKTOP_ORIGINS = [
+    "http://localhost",
+    "http://localhost:3000",
+    "https://localhost:8443",
+    "http://127.0.0.1:8080",
+    "http://0.0.0.0:80",
+    "http://[::1]:5",
+    "http://tauri.localhost",
+    "app://obsidian.md",
+    "file://",
+    "tauri://localhost",
+    "vscode-webview://abc",
+    "vscode-file://vscode-app",
+]
+
+
+@pytest.mark.parametrize("origin", DESKTOP_ORIGINS)
+def test_programs_of_the_desktop_may_call_ollamas_door_and_no_other(origin: str) -> None:
+    Admission(Door(), desktop=True).check_origin(origin, "localhost:11434")
+    with pytest.raises(Forbidden):
+        OPEN.check_origin(origin, "localhost:1234")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "http://localhost.evil.example",
+        "http://localhost:80.evil.example",
+        "http://localhost@evil.example",
+        "http://evil.example/app://",
+        "https://evil.example",
+        "chrome-extension://abc",
+        "http://127.0.0.1.nip.io",
+        "http://192.168.1.9",
+        "HTTP://localhost:1\nx",
+    ],
+)
+def test_s19_pages_of_web_sites_may_not(origin: str) -> None:
+    with pytest.raises(Forbidden):
+        Admission(Door(), desktop=True).check_origin(origin, "localhost:11434")
+
+
+@pytest.mark.parametrize("host", ["host.docker.internal:11434", "host.containers.internal"])
+def test_s04_containers_may_call_their_machine_on_ollamas_door(host: str) -> None:
+    Admission(Door(), desktop=True).check_host(host)
+    with pytest.raises(Forbidden):
+        OPEN.check_host(host)
+
+
+@pytest.mark.parametrize("host", OTHER_HOSTS)
+def test_s04_no_stranger_may(host: str) -> None:
+    with pytest.raises(Forbidden):
+        Admission(Door(allowed_hosts=("Box.Example",)), desktop=True).check_host(host)
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -14,7 +14,7 @@ from doors import House, open_house
 from yarl import URL
 
 from llamarunner.config import Door
-from llamarunner.fleet.schedule import Terms
+from llamarunner.fleet.unit import Terms
 from llamarunner.server import listener
 from llamarunner.server.manage_api import FEATURES
 

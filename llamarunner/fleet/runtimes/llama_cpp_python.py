@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llamarunner.catalog import Capability, ModelEntry
-from llamarunner.config import ModelSettings
+from llamarunner.config import LoraAdapter, ModelSettings
 from llamarunner.errors import ModelFailed
 from llamarunner.fleet.launch import Launch, Task
 from llamarunner.fleet.runtimes.build import Build, Option, arguments, own_flags, refusal
@@ -69,7 +69,7 @@ def describe(entry: ModelEntry, settings: ModelSettings, task: Task, api_key: st
     """Describe how llama-cpp-python serves the model; raises ModelFailed if it lacks what settings or task need."""
     if task is Task.RERANK or (task is Task.EMBED and Capability.EMBEDDING not in entry.capabilities):
         raise ModelFailed(f"The runtime {build.kind} cannot {task} with this model; choose another.", retry_after=None)
-    options = [*_fixed(entry, task), *_defaults(entry, settings, task), *_wanted(settings, task, build)]
+    options = [*_fixed(entry, task), *_defaults(entry, settings, task, build), *_wanted(settings, task, build)]
     argv, warnings = arguments(options, build)
     ignored = [name for name in sorted(WITHOUT_EFFECT) if getattr(settings, name) is not None]
     return Launch(
@@ -93,7 +93,7 @@ def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
         yield Option("--embedding", ("true",), "embeddings")
 
 
-def _defaults(entry: ModelEntry, settings: ModelSettings, task: Task) -> Iterator[Option]:
+def _defaults(entry: ModelEntry, settings: ModelSettings, task: Task, build: Build) -> Iterator[Option]:
     if settings.ctx_size is None:
         yield Option("--n_ctx", (str(min(entry.context_length or DEFAULT_CONTEXT, DEFAULT_CONTEXT)),))
     if settings.n_gpu_layers is None:
@@ -103,6 +103,8 @@ def _defaults(entry: ModelEntry, settings: ModelSettings, task: Task) -> Iterato
     if task is Task.GENERATE and (projector := settings.mmproj or entry.mmproj):
         yield Option("--clip_model_path", (str(projector),), "mmproj")
         yield Option("--chat_format", ("mtmd",), "mmproj")
+    if task is Task.GENERATE and entry.adapters and settings.lora is None:
+        yield from _lora(tuple(LoraAdapter(path=path) for path in entry.adapters), build)
 
 
 def _wanted(settings: ModelSettings, task: Task, build: Build) -> Iterator[Option]:

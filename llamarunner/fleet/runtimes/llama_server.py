@@ -110,7 +110,8 @@ def _chosen(entry: ModelEntry, settings: ModelSettings, task: Task) -> dict[str,
     chosen: dict[str, Any] = {"ctx_size": context, "parallel": DEFAULT_SLOTS, "kv_unified": True, "jinja": True}
     chosen["threads"] = 1 if entry.size < ONE_THREAD_BYTES else None
     if task is Task.GENERATE:
-        return chosen | {"cache_ram": DEFAULT_CACHE_MIB, "mmproj": entry.mmproj}
+        lora = tuple(LoraAdapter(path=path) for path in entry.adapters) or None
+        return chosen | {"cache_ram": DEFAULT_CACHE_MIB, "mmproj": entry.mmproj, "lora": lora}
     batch = _whole_batch(entry, task, context)
     return chosen | {"cache_ram": 0, "batch_size": batch, "ubatch_size": batch, "pooling": _pooling(entry, task)}
 

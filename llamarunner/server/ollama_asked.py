@@ -1,0 +1,117 @@
+"""What all of Ollama's paths need of a request: its body, the model that it means, and how that is to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from llamarunner.catalog import ModelEntry
+from llamarunner.config import ModelSettings
+from llamarunner.dialects import strict_json
+from llamarunner.dialects.ollama import names, requests
+from llamarunner.dialects.ollama.errors import OLLAMA, CloudDisabled, ModelMissing, WrongOption
+from llamarunner.dialects.ollama.options import LOADING, loading
+from llamarunner.errors import InvalidRequest, ModelNotFound
+from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import AS_IT_IS, Manner
+from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS, context_size
+from llamarunner.server import body, relay, upstream
+from llamarunner.server.record import RECORD, Record
+from llamarunner.server.services import CLIENT, VIEW, Services, View
+from llamarunner.server.upstream import Call
+from llamarunner.server.watch import Patience, Watch
+
+R = TypeVar("R", bound=requests.Body)
+
+JSON = "application/json; charset=utf-8"
+LEAST_CONTEXT = 4  # tokens
+
+
+async def read(request: web.Request, kind: type[R]) -> R:
+    """Read the body. Raises InvalidRequest, PayloadTooLarge, UnsupportedMedia or RequestTimeout."""
+    request[RECORD].dialect = OLLAMA.name
+    body.check_type(request)
+    return requests.read(kind, await body.read(request, request.app[VIEW].services.settings.server))
+
+
+async def answer(request: web.Request, document: object) -> web.StreamResponse:
+    return await relay.whole(request, strict_json.dumps(document), JSON, request.app[VIEW].services)
+
+
+def not_found(name: str) -> str:
+    return f"model '{name}' not found"
+
+
+def find(view: View, name: str, missing: Callable[[str], str] = not_found) -> ModelEntry:
+    """Find a model by any of its names.
+
+    Raises ModelMissing in the words of the route, InvalidRequest for what is no name, or CloudDisabled.
+    """
+    try:
+        return view.find(name)
+    except ModelNotFound:
+        if name.endswith((":cloud", "-cloud")):
+            raise CloudDisabled("remote model") from None
+        if names.parse(name) is None:
+            raise InvalidRequest("invalid model name", param="model") from None
+        raise ModelMissing(missing(name[:200])) from None
+
+
+def manner_of(
+    request: web.Request, entry: ModelEntry, task: Task, options: Mapping[str, object], ttl: float | None
+) -> Manner:
+    """How a request wants its model to be run; it stays as it is for those who may not manage models here.
+
+    Raises WrongOption.
+    """
+    view = request.app[VIEW]
+    wanted = loading(options)
+    if not view.may_manage(request[CLIENT]):
+        return AS_IT_IS
+    settings = view.services.settings.for_model(entry.id)
+    if tokens := wanted.get("ctx_size"):
+        tokens = max(LEAST_CONTEXT, min(tokens, entry.context_length or tokens))
+        wanted["ctx_size"] = tokens * (1 if settings.kv_unified is not False else settings.parallel or DEFAULT_SLOTS)
+    if settings.model_draft is None or task is not Task.GENERATE:
+        wanted.pop("spec_draft_n_max", None)
+    try:
+        return Manner(ModelSettings.model_validate(wanted), ttl, keep=None if ttl is None else False)
+    except ValidationError as error:
+        raise _out_of_range(str(error.errors()[0]["loc"][0])) from None
+
+
+def context_of(view: View, entry: ModelEntry, task: Task, manner: Manner) -> int:
+    """How many tokens the model has, or will have, for a request that wants it so."""
+    instance = view.services.supervisor.instance(entry, task)
+    settings = instance.settings if instance else view.services.settings.for_model(entry.id)
+    return context_size(entry, settings.merged(manner.settings) if manner.settings else settings)
+
+
+async def hold(request: web.Request, entry: ModelEntry, task: Task, manner: Manner) -> None:
+    """Let a model be loaded, and used by nobody."""
+    services = request.app[VIEW].services
+    request[RECORD].model_id = entry.id
+    watch = Watch(Patience.of(services.settings.server, pulse=False))
+    with services.drain.counting(watch):
+        async with watch, services.supervisor.lease(entry, task, manner) as lease:
+            request[RECORD].leased(lease)
+
+
+async def ask_whole(services: Services, call: Call, record: Record | None = None) -> bytes:
+    """Ask a model and read all that it says; the record takes over what was waited for."""
+    watch = Watch(Patience.of(services.settings.server, pulse=False))
+    with services.drain.counting(watch):
+        async with watch, AsyncExitStack() as stack:
+            said = await upstream.ask(stack, services, call, watch)
+            if record is not None:
+                record.leased(said.lease)
+            return await said.whole()
+
+
+def _out_of_range(setting: str) -> WrongOption:
+    option = next(name for name, one in LOADING.items() if one.name == setting)
+    return WrongOption(f'option "{option}" is out of range', param=f"options.{option}")
