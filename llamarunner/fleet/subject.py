@@ -30,7 +30,9 @@ class Subject:
 def runs(entry: ModelEntry, settings: ModelSettings) -> Mapping[str, object]:
     """How a process with these settings runs, as far as it can be wished otherwise."""
     mapped = settings.load_mode in (None, "auto", "mmap", "mmap+mlock")
-    said = {"ctx_size": context_size(entry, settings), "load_mode": "mmap" if mapped else settings.load_mode}
+    shared = context_size(entry, settings)
+    one_request = min(shared, entry.context_length or shared)  # of which there are more where slots share more
+    said = {"ctx_size": one_request, "load_mode": "mmap" if mapped else settings.load_mode}
     return {name: getattr(settings, name) for name in WISHABLE} | said
 
 

@@ -88,7 +88,8 @@ def context_of(view: View, entry: ModelEntry, task: Task, manner: Manner) -> int
     """How many tokens the model has, or will have, for a request that wants it so."""
     instance = view.services.supervisor.instance(entry, task)
     settings = instance.settings if instance else view.services.settings.for_model(entry.id)
-    return context_size(entry, settings.merged(manner.settings) if manner.settings else settings)
+    shared = context_size(entry, settings.merged(manner.settings) if manner.settings else settings, task)
+    return min(shared, entry.context_length or shared)
 
 
 async def hold(request: web.Request, entry: ModelEntry, task: Task, manner: Manner) -> None:
