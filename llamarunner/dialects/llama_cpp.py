@@ -75,7 +75,8 @@ def _about_context(error: Mapping[str, object], message: str) -> LlamaRunnerErro
     """What it says of a context that is full, if that is what it says."""
     if found := _TOO_LONG.search(message):
         said = f"The input has {found[1]} tokens; the model takes at most {found[2]} at once."
-        return ContextLengthExceeded(said, _extra(error))
+        facts = {"n_prompt_tokens": int(found[1]), "n_ctx": int(found[2])}  # as llama.cpp says it elsewhere
+        return ContextLengthExceeded(said, _extra(error) | facts)
     if error.get("type") == "exceed_context_size_error":
         return ContextLengthExceeded(message, _extra(error))
     if _POOL_FULL.search(message):
