@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llamarunner.dialects.languages import code_of
 from llamarunner.errors import InvalidRequest
-from llamarunner.server.body import MOST_ITEMS
 
 LISTS = frozenset({"timestamp_granularities", "include"})
+MOST_ITEMS = 16  # of a list
 _PART = re.compile(r"(?P<name>\w+)\[(?P<key>\w*)\]")
 _FORMATS = "json, text, srt, verbose_json or vtt"
 
@@ -102,9 +102,10 @@ def _document(fields: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
         match = _PART.fullmatch(spelled)
         name, key = (match["name"], match["key"]) if match else (spelled, "")
         if name in LISTS:
-            document[name] = document.get(name, []) + _items(value)
-            if len(document[name]) > MOST_ITEMS:
+            items, more = document.setdefault(name, []), _items(value)
+            if len(items) + len(more) > MOST_ITEMS:
                 raise InvalidRequest(f"'{name}' has more than {MOST_ITEMS} items.", param=name)
+            items.extend(more)
         elif key:
             inner = document.setdefault(name, {})
             if not isinstance(inner, dict) or key in inner:

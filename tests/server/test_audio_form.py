@@ -116,3 +116,10 @@ def test_long_lists_are_refused_before_each_item_is_judged() -> None:
         read(*[("timestamp_granularities[]", items)] * 20)
     assert caught.value.param == "timestamp_granularities"
     assert time.thread_time() < began + 0.2
+
+
+def test_lists_have_sixteen_items_at_most() -> None:
+    assert len(read(*[("include[]", "logprobs")] * 16).include) == 16
+    with pytest.raises(InvalidRequest, match="more than 16") as caught:
+        read(*[("include[]", "logprobs")] * 17)
+    assert caught.value.param == "include"
