@@ -73,6 +73,11 @@ def test_fields_of_newer_models_and_empty_ones_are_passed_over() -> None:
     assert asked == read()
 
 
+@pytest.mark.parametrize("name", ["known_speaker_names[]", "languages[]", "keywords", "speakers[first]", "language"])
+def test_fields_that_are_not_read_may_come_more_than_once(name: str) -> None:
+    assert parse(AudioRequest, [(name, "Anna"), (name, "Berta"), (name, "[")] * 20) == parse(AudioRequest, [])
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -102,6 +107,13 @@ def test_mistakes_name_the_field(fields: Fields, param: str) -> None:
         read(*fields)
     assert refused.value.param == param
     assert param in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["chunking_strategy", "chunking_strategy[threshold]"])
+def test_both_forms_of_chunking_strategy_are_told(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"auto.*server_vad.*threshold") as refused:
+        read((name, "7"))
+    assert "'chunking_strategy'" in refused.value.message
 
 
 def test_translations_know_no_language() -> None:

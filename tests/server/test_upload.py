@@ -285,3 +285,11 @@ def test_what_is_written_in_part_is_written_on() -> None:
     file = Slow()
     write_all(file, b"0123456789" * 3)
     assert file.getvalue() == b"0123456789" * 3
+
+
+async def test_new_settings_move_the_folder_of_uploads(house: House, tmp_path: Path) -> None:
+    services = house.services
+    audio = services.settings.audio.model_copy(update={"upload_folder": tmp_path / "moved"})
+    services.configure(services.settings.model_copy(update={"audio": audio}))
+    assert (await ask(house, b"no sound"))[0] == 400
+    assert list((tmp_path / "moved").iterdir())
