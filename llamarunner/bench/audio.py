@@ -34,7 +34,8 @@ from llamarunner.fleet.runtimes import whisper
 from llamarunner.fleet.runtimes.llama_server import ONE_THREAD_BYTES
 
 MINUTE = 60
-SAMPLE = Path(__file__).parents[2] / "tests" / "fixtures" / "speech" / "long.wav"  # in a checkout
+CHECKOUT = Path(__file__).parents[2]  # if this module lies in one
+SAMPLE = Path("tests", "fixtures", "speech", "long.wav")  # in a checkout
 DIRECT = {  # arm → how it hears, and with which settings of the allocator
     "sequential": ("sequential", whisper.KEEP_MEMORY),
     "batched": ("batched", whisper.KEEP_MEMORY),
@@ -68,6 +69,7 @@ async def measure(
     owner: Settings, model: str | None, file: Path | None, rounds: int, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run the comparison; return the report. Raises LlamaRunnerError."""
+    given = file and checked(file)
     entry = pick(owner, model)
     threads = 1 if entry.size < ONE_THREAD_BYTES else min(4, psutil.cpu_count() or 1)
     chosen = {"threads": threads, "slots": 1, "compute_type": "int8", "device": "cpu"}
@@ -75,7 +77,7 @@ async def measure(
     settings = Settings.model_validate(base | {"audio": chosen})
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        recording = file or one_minute(folder)
+        recording = given or one_minute(folder)
         arms = [await stack.enter_async_context(_direct(name, entry, threads)) for name in DIRECT]
         arms.append(await stack.enter_async_context(_door(settings, entry)))
         duration = 0.0
@@ -110,11 +112,28 @@ def pick(settings: Settings, model: str | None) -> ModelEntry:
     return entry
 
 
+def checked(file: Path) -> Path:
+    """The owner's recording. Raises LlamaRunnerError if it is none."""
+    import av
+
+    if not file.is_file():
+        raise LlamaRunnerError(f"--file {file}: there is no file of this name.")
+    try:
+        with av.open(str(file)) as container:
+            audible = bool(container.streams.audio)
+    except (av.FFmpegError, ValueError):
+        audible = False
+    if not audible:
+        raise LlamaRunnerError(f"--file {file}: it is no recording with sound.")
+    return file
+
+
 def one_minute(folder: Path) -> Path:
     """A minute of speech: a sample again and again. Raises LlamaRunnerError where there is no sample."""
-    if not SAMPLE.exists():
-        raise LlamaRunnerError("Name a recording with --file; only a checkout of the source has one.")
-    with wave.open(str(SAMPLE)) as sample:
+    found = next((path for path in (CHECKOUT / SAMPLE, Path.cwd() / SAMPLE) if path.exists()), None)
+    if found is None:
+        raise LlamaRunnerError("Name a recording with --file, or run this in a checkout of the source, which has one.")
+    with wave.open(str(found)) as sample:
         shape, said = sample.getparams(), sample.readframes(sample.getnframes())
     pause = bytes(shape.framerate * shape.sampwidth)
     made = folder / "minute.wav"

@@ -60,6 +60,10 @@ class Job:
     _began: float = field(default_factory=time.monotonic)
     _told: float = 0.0
 
+    def begin(self) -> None:
+        """The model is there: count the time from now on."""
+        self._began = time.monotonic()
+
     def take(self, data: bytes) -> Iterator[str]:
         """Take what the worker said, and yield what it adds to the text. Raises our errors."""
         for line in self._lines.feed(data):
@@ -172,6 +176,7 @@ async def _whole(request: web.Request, job: Job) -> web.StreamResponse:
         with job.reported():
             async with watch, AsyncExitStack() as stack:
                 answer = await ask(stack, services, job.call, watch)
+                job.begin()
                 request[RECORD].leased(answer.lease)
                 while data := await answer.some():
                     watch.phase(Phase.NEXT_BYTE)
@@ -195,6 +200,7 @@ class _Events(relay.Stream):
 
     async def _pump(self, answer: Answer, watch: Watch) -> None:
         job = self._job
+        job.begin()
         heard = 0
         while data := await answer.some():
             watch.phase(Phase.NEXT_BYTE)

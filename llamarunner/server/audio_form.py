@@ -11,11 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from llamarunner.dialects.languages import code_of
 from llamarunner.errors import InvalidRequest
-from llamarunner.server.body import MOST_ITEMS
 
 LISTS = frozenset({"timestamp_granularities", "include"})
+MOST_ITEMS = 16  # of a list
 _PART = re.compile(r"(?P<name>\w+)\[(?P<key>\w*)\]")
-_FORMATS = "json, text, srt, verbose_json or vtt"
+_MUST_BE = {
+    "response_format": "it must be json, text, srt, verbose_json or vtt",
+    "chunking_strategy": "it must be auto, or an object of the type server_vad, with a threshold from 0 to 1, "
+    "prefix_padding_ms up to 10000 and silence_duration_ms up to 60000",
+}
 
 
 class _Fields(BaseModel):
@@ -89,22 +93,25 @@ class TranscriptionRequest(AudioRequest):
 def parse(kind: type[AudioRequest], fields: Iterable[tuple[str, str]]) -> AudioRequest:
     """Make a request of a form's fields. Raises InvalidRequest that names the field."""
     try:
-        return kind.model_validate(_document(fields))
+        return kind.model_validate(_document(kind, fields))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise _refusal(str(fault["loc"][0]), fault["msg"]) from None
 
 
-def _document(fields: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
-    """Put lists and objects together, in each of the ways in which clients spell them."""
+def _document(kind: type[AudioRequest], fields: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
+    """Put lists and objects together, in each of the ways in which clients spell them; leave out what is not read."""
     document: dict[str, Any] = {}
     for spelled, value in fields:
         match = _PART.fullmatch(spelled)
         name, key = (match["name"], match["key"]) if match else (spelled, "")
+        if name not in kind.model_fields:
+            continue
         if name in LISTS:
-            document[name] = document.get(name, []) + _items(value)
-            if len(document[name]) > MOST_ITEMS:
+            items, more = document.setdefault(name, []), _items(value)
+            if len(items) + len(more) > MOST_ITEMS:
                 raise InvalidRequest(f"'{name}' has more than {MOST_ITEMS} items.", param=name)
+            items.extend(more)
         elif key:
             inner = document.setdefault(name, {})
             if not isinstance(inner, dict) or key in inner:
@@ -140,6 +147,5 @@ def _twice(name: str) -> InvalidRequest:
 
 def _refusal(name: str, message: str) -> InvalidRequest:
     said = message.removeprefix("Value error, ")
-    if name == "response_format":
-        said = f"it must be {_FORMATS}"
+    said = _MUST_BE.get(name, said)
     return InvalidRequest(f"'{name}' is wrong: {said[:1].lower()}{said[1:]}.", param=name)

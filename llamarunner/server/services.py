@@ -86,6 +86,7 @@ class Services:
         self.outbound.settings = settings.outbound
         self.webhooks.configure(settings.webhooks)
         self.crowd.rules = settings.server.connections
+        self.spool.configure(settings.audio.upload_folder)
         for view in self.views:
             view.configure(getattr(settings.proxies, view.name))
 

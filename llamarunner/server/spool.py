@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -28,8 +29,16 @@ class Spool:
 
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent
-        self._folder: str | None = None
+        self._folder: str | None = None  # of the next upload
+        self._left: list[str] = []  # where earlier uploads may still lie
         self._making = threading.Lock()
+
+    def configure(self, parent: Path | None) -> None:
+        """Make the folder of the uploads to come elsewhere."""
+        with self._making:
+            if parent != self._parent:
+                self._parent = parent
+                self._leave()
 
     @contextlib.contextmanager
     def file(self) -> Iterator[tuple[IO[bytes], Path]]:
@@ -44,9 +53,10 @@ class Spool:
 
     def close(self) -> None:
         with self._making:
-            if self._folder:
-                shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+            self._leave()
+            for folder in self._left:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._left = []
 
     def sweep(self) -> None:
         """Remove what servers that are gone have left behind; never raises."""
@@ -58,23 +68,35 @@ class Spool:
 
     def _made(self) -> str:
         with self._making:
+            if self._folder and not _is_ours(Path(self._folder)):
+                self._folder = None  # who cleans up old files may remove it
             if self._folder is None:
+                if self._parent:
+                    self._parent.mkdir(parents=True, exist_ok=True)
                 mark = f"{os.getpid()}-{int(psutil.Process().create_time())}"
                 self._folder = tempfile.mkdtemp(dir=self._parent, prefix=f"{_PREFIX}-{mark}-")
             return self._folder
 
+    def _leave(self) -> None:
+        if self._folder:
+            self._left.append(self._folder)
+        self._folder = None
 
-def _is_ours(entry: os.DirEntry[str]) -> bool:
+
+def _is_ours(folder: os.DirEntry[str] | Path) -> bool:
+    """Whether it is a folder, no link to one, and belongs to the user that this process runs as."""
     with contextlib.suppress(OSError):
-        owner = entry.stat(follow_symlinks=False).st_uid
-        return entry.is_dir(follow_symlinks=False) and (not hasattr(os, "getuid") or owner == os.getuid())
+        told = os.lstat(folder)
+        return stat.S_ISDIR(told.st_mode) and (not hasattr(os, "getuid") or told.st_uid == os.getuid())
     return False
 
 
 def _lives(pid: int, began: int) -> bool:
     """Whether the server of a folder still runs; a number may have gone to another process since."""
     try:
-        return abs(psutil.Process(pid).create_time() - began) <= _CLOCK_SECONDS
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - began) <= _CLOCK_SECONDS
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.AccessDenied:
         return True
     except psutil.Error:

@@ -66,6 +66,8 @@ async def received(request: web.Request, spool: Spool, terms: Terms) -> AsyncIte
             file, path = stack.enter_context(spool.file())
             form = Form(path)
             await _Reading(request, terms, file, form).run()
+            if path.stat().st_size != max(form.size, 0):
+                raise OSError("it is not as long as what was sent")
         yield form
 
 
@@ -120,7 +122,7 @@ class _Reading:
 
     async def _write(self, piece: bytes) -> None:
         """Write in a thread, for a disk may be slow; the file stays open until it has."""
-        writing = asyncio.get_running_loop().run_in_executor(None, self._file.write, piece)
+        writing = asyncio.get_running_loop().run_in_executor(None, write_all, self._file, piece)
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -149,6 +151,15 @@ class _Reading:
         slowest = self._began + max(idle / 3, self._arrived / body.BYTES_PER_SECOND)
         self._deadline.reschedule(min(now + idle, slowest))
         return piece
+
+
+def write_all(file: IO[bytes], piece: bytes) -> None:
+    """Write a piece to a file without a buffer, which on a full disk takes a part of it. Raises OSError."""
+    rest = memoryview(piece)
+    while rest:
+        if not (taken := file.write(rest)):
+            raise OSError("the file takes no more")
+        rest = rest[taken:]
 
 
 @contextmanager

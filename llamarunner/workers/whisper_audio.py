@@ -18,6 +18,8 @@ import av
 import numpy as np
 
 RATE = 16_000  # samples a second, as Whisper hears
+LEAST_RATE = 1000  # samples a second of a recording; at 1 Hz a small file would become gigabytes of ours
+FRAME_SECONDS = 120  # most that a frame of a recording may last, which is resampled at once
 SHORTEST_SECONDS = 0.1  # as OpenAI's limit is
 WHOLE_SECONDS = 90  # a recording up to this long is one slice
 FIRST_SLICE_SECONDS = 30  # of a longer one: one window of Whisper, so that the first words come early
@@ -96,19 +98,16 @@ class Recording:
             yield Slice(np.concatenate(pieces), done / RATE)
 
     def _samples(self, check: Callable[[], None]) -> Iterator[np.ndarray]:
-        resampler = _resampler()
+        resampler, shape = _resampler(), None
         for frame in self._frames(check):
+            _check_frame(frame)
+            now = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if now != shape:
+                yield from _through(resampler, None)
+                resampler, shape = _resampler(), now
             frame.pts = None  # gaps in time are no gaps in sound
-            try:
-                found = resampler.resample(frame)
-            except ValueError:  # the recording goes on at another rate, or with other channels
-                yield from map(_array, resampler.resample(None))
-                resampler = _resampler()
-                found = resampler.resample(frame)
-            except av.FFmpegError:
-                continue
-            yield from map(_array, found)
-        yield from map(_array, resampler.resample(None))
+            yield from _through(resampler, frame)
+        yield from _through(resampler, None)
 
     def _frames(self, check: Callable[[], None]) -> Iterator[Any]:
         packets = self._container.demux(self._container.streams.audio[0])
@@ -174,7 +173,25 @@ def _resampler() -> Any:
     return av.AudioResampler(format="flt", layout="mono", rate=RATE)
 
 
+def _check_frame(frame: Any) -> None:
+    """Refuse what would take far more memory at our rate. Raises BadAudio."""
+    if frame.sample_rate < LEAST_RATE:
+        raise BadAudio("invalid_audio", f"The recording has fewer than {LEAST_RATE} samples a second.")
+    if frame.samples > FRAME_SECONDS * frame.sample_rate:
+        raise BadAudio("invalid_audio", f"The recording has a frame that is longer than {FRAME_SECONDS} seconds.")
+
+
+def _through(resampler: Any, frame: Any) -> Iterator[np.ndarray]:
+    """Resample a frame, or what is left if there is none; what cannot be resampled, as 63 channels, gives nothing."""
+    try:
+        found = resampler.resample(frame)
+    except (av.FFmpegError, ValueError):
+        found = []
+    return map(_array, found)
+
+
 def _array(frame: Any) -> np.ndarray:
     """Samples as the model expects them; a file of floats may hold anything."""
-    samples = np.asarray(frame.to_ndarray()).reshape(-1).astype(np.float32, copy=False)
-    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    samples = np.array(frame.to_ndarray(), np.float32).reshape(-1)
+    np.nan_to_num(samples, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(samples, -1.0, 1.0, out=samples)

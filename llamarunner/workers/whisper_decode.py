@@ -19,6 +19,7 @@ from llamarunner.workers.whisper_audio import RATE, BadAudio, Recording, Slice
 from llamarunner.workers.whisper_model import Cancelled, Model
 
 Line = dict[str, Any]
+LEAST_TEMPERATURE = 1e-3  # below, where the sampling would overflow, it counts as 0
 SILENCE = 1e-4  # of full scale
 ENGLISH_ONLY = "This model knows English only"
 
@@ -112,7 +113,7 @@ class Transcription:
             "condition_on_previous_text": False,
             "without_timestamps": False,
         }
-        if asked.temperature > 0:
+        if asked.temperature >= LEAST_TEMPERATURE:
             options["temperature"] = asked.temperature
         hearing: Any = model.whisper
         if vad is not None and model.batch_size > 1 and len(found.samples) > model.window_seconds * RATE:

@@ -65,9 +65,10 @@ class Model:
         """Let the work of this thread call `check`, which may raise, before each step of the model."""
         self._checks.check = check
 
-    def plain(self, text: str) -> str | None:
-        """A prompt without special tokens, which would be taken for commands."""
-        return SPECIAL_TOKEN.sub("", text).strip() or None
+    @staticmethod
+    def plain(text: str) -> str | None:
+        """A prompt without special tokens, which would be taken for commands, nor what remains of nested ones."""
+        return SPECIAL_TOKEN.sub("", text).replace("<|", " ").strip() or None
 
     def hotwords(self, text: str) -> str | None:
         """Hot words, as many as are sure to fit."""

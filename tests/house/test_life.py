@@ -358,7 +358,7 @@ async def test_model_whose_settings_changed_is_started_anew_and_keys_change_at_o
         async with http.post(f"{house.url}/v1/chat/completions", json=CHAT, headers=headers) as response:
             assert response.status == 200
     sizes = [fact["argv"][fact["argv"].index("--ctx-size") + 1] for fact in house.journal("a").facts("start")]
-    assert sizes == ["2048", "512"]
+    assert sizes == ["8192", "512"]
     house.process.terminate()
     assert await house.process.wait() == 0
 

@@ -73,6 +73,11 @@ def test_fields_of_newer_models_and_empty_ones_are_passed_over() -> None:
     assert asked == read()
 
 
+@pytest.mark.parametrize("name", ["known_speaker_names[]", "languages[]", "keywords", "speakers[first]", "language"])
+def test_fields_that_are_not_read_may_come_more_than_once(name: str) -> None:
+    assert parse(AudioRequest, [(name, "Anna"), (name, "Berta"), (name, "[")] * 20) == parse(AudioRequest, [])
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -104,6 +109,13 @@ def test_mistakes_name_the_field(fields: Fields, param: str) -> None:
     assert param in refused.value.message
 
 
+@pytest.mark.parametrize("name", ["chunking_strategy", "chunking_strategy[threshold]"])
+def test_both_forms_of_chunking_strategy_are_told(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"auto.*server_vad.*threshold") as refused:
+        read((name, "7"))
+    assert "'chunking_strategy'" in refused.value.message
+
+
 def test_translations_know_no_language() -> None:
     asked: Any = parse(AudioRequest, [("language", "klingon")])
     assert not hasattr(asked, "language")
@@ -116,3 +128,10 @@ def test_long_lists_are_refused_before_each_item_is_judged() -> None:
         read(*[("timestamp_granularities[]", items)] * 20)
     assert caught.value.param == "timestamp_granularities"
     assert time.thread_time() < began + 0.2
+
+
+def test_lists_have_sixteen_items_at_most() -> None:
+    assert len(read(*[("include[]", "logprobs")] * 16).include) == 16
+    with pytest.raises(InvalidRequest, match="more than 16") as caught:
+        read(*[("include[]", "logprobs")] * 17)
+    assert caught.value.param == "include"

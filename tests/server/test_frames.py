@@ -62,7 +62,11 @@ def test_too_many_pings_at_once_are_noticed() -> None:
     assert Frames().feed(frame(PING) * (MOST_FRAMES + 1), 0) == "Too many frames."
 
 
-@pytest.mark.parametrize("first", [frame(TEXT), frame(TEXT | FINAL, 100)[:-1], frame(TEXT | FINAL, 2**16)[:20]])
+@pytest.mark.parametrize(
+    "first",
+    [frame(TEXT), frame(TEXT | FINAL, 100)[:-1], frame(TEXT | FINAL, 2**16)[:20]],
+    ids=["fragment", "cut", "long"],  # their masks differ each time
+)
 def test_a_message_that_does_not_end_is_late(first: bytes) -> None:
     frames = Frames()
     assert frames.feed(first, 10) is None

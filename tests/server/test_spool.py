@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from llamarunner.server.spool import Spool
 
@@ -52,6 +54,47 @@ def test_what_a_dead_server_left_is_removed_and_nothing_else(tmp_path: Path) -> 
         assert sorted(tmp_path.iterdir()) == sorted([ours.parent, strange, kept, link])
         assert (kept / "file").exists()
         assert ours.exists()
+
+
+def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+    """Also the one that the settings name."""
+    parent = tmp_path / "not" / "there"
+    spool = Spool(parent)
+    for _ in range(2):
+        with spool.file() as (file, path):
+            file.write(b"x")
+            assert path.read_bytes() == b"x"
+            assert path.parent.parent == parent
+        shutil.rmtree(tmp_path / "not")
+    spool.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no zombies")
+def test_a_dead_server_whose_parent_has_not_noticed_is_dead(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DIES, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout
+        assert server.stdout.read() == b""  # until it ends
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.Process(server.pid).status() == psutil.STATUS_ZOMBIE
+        assert list(tmp_path.iterdir())
+        Spool(tmp_path).sweep()
+        assert not list(tmp_path.iterdir())
+
+
+def test_uploads_move_to_another_folder(tmp_path: Path) -> None:
+    """Those that are under way stay where they are, and go as the others do."""
+    spool = Spool(tmp_path / "a")
+    with spool.file() as (_, old):
+        spool.configure(tmp_path / "b")
+        assert old.exists()
+        with spool.file() as (_, new):
+            assert new.parent.parent == tmp_path / "b"
+            spool.configure(tmp_path / "b")
+            with spool.file() as (_, another):
+                assert another.parent == new.parent
+    spool.close()
+    assert not [*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()]
 
 
 def test_a_folder_that_is_not_there_is_swept_in_silence(tmp_path: Path) -> None:

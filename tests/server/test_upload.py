@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import struct
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from hearing import (
     ask,
     clip,
     encoded,
+    files_below,
     film,
     form,
     open_house,
@@ -27,6 +31,7 @@ from hearing import (
 )
 
 from llamarunner.config import NO_LIMITS, Door
+from llamarunner.server.upload import write_all
 
 LONG = CLIPS["long.wav"]
 
@@ -246,3 +251,45 @@ async def test_a_slow_upload_is_given_up(tmp_path: Path) -> None:
         start = '--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + "a" * 100_000
         answer = await house.request(f"{head}Content-Length: 1000000\r\n\r\n{start}")
         assert answer.startswith(b"HTTP/1.1 408")
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file of this process may be larger, in bytes; as on a full disk, a write stops in the middle."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+async def test_a_disk_that_is_full_in_the_middle_of_the_last_piece(house: House, tmp_path: Path) -> None:
+    """The recording, 264830 bytes, is refused, not heard as far as it was kept."""
+    assert (await ask(house, clip("long.wav")))[0] == 200
+    with disk_of(264_000):
+        status, told = await ask(house, clip("long.wav"))
+    assert (status, told["error"]["type"]) == (500, "server_error")
+    assert "disk" in told["error"]["message"]
+    assert not files_below(tmp_path / "uploads")
+
+
+def test_what_is_written_in_part_is_written_on() -> None:
+    class Slow(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data[:7]))
+
+    file = Slow()
+    write_all(file, b"0123456789" * 3)
+    assert file.getvalue() == b"0123456789" * 3
+
+
+async def test_new_settings_move_the_folder_of_uploads(house: House, tmp_path: Path) -> None:
+    services = house.services
+    audio = services.settings.audio.model_copy(update={"upload_folder": tmp_path / "moved"})
+    services.configure(services.settings.model_copy(update={"audio": audio}))
+    assert (await ask(house, b"no sound"))[0] == 400
+    assert list((tmp_path / "moved").iterdir())

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from llamarunner.config import bundled
+from llamarunner.workers.whisper_model import Model
 
 MODEL = bundled("models") / "demo-whisper"
 SPEECH = Path(__file__).parent.parent / "fixtures" / "speech"
@@ -123,3 +124,19 @@ async def test_a_file_that_cannot_be_heard_is_told_as_a_line() -> None:
         (line,) = await worker.tell("nowhere.wav")
         assert (line["type"], line["code"]) == ("error", "server_error")
         assert (await worker.tell("german.wav"))[0]["text"] == " drei sechs vier"
+
+
+async def test_a_temperature_that_is_all_but_zero_is_zero() -> None:
+    async with running() as worker:
+        plain = await worker.tell("german.wav")
+        for temperature in (1e-45, 1e-38, 1e-5):
+            assert await worker.tell("german.wav", temperature=temperature) == plain
+
+
+@pytest.mark.parametrize("depth", [1, 2, 1000])
+def test_no_command_is_put_together_of_what_remains_of_others(depth: int) -> None:
+    said = "red<|en|>" + "<" * depth + "<|x|>" + "|de|>" * depth + "blue"
+    left = Model.plain(said)
+    assert left
+    assert "<|" not in left
+    assert left[:3] + left[-4:] == "redblue"

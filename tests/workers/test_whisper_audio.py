@@ -79,6 +79,34 @@ def test_other_rates_and_channels_become_ours(tmp_path: Path) -> None:
     assert np.abs(np.fft.rfft(samples)).argmax() == pytest.approx(440, abs=2)
 
 
+@pytest.mark.parametrize("channels", [9, 17, 32, 63, 200])
+def test_channels_that_cannot_be_mixed_are_the_file_s_fault(tmp_path: Path, channels: int) -> None:
+    with pytest.raises(BadAudio) as refused:
+        list(read(file_of(tmp_path, np.zeros(RATE * channels, np.int16), RATE, channels)))
+    assert refused.value.code == "invalid_audio"
+
+
+@pytest.mark.parametrize("rate", [1, 999, 2_147_483_647])
+def test_rates_that_no_recording_has_are_the_file_s_fault(tmp_path: Path, rate: int) -> None:
+    """Each sample at 1 Hz would become sixteen thousand."""
+    path = Path(file_of(tmp_path, np.zeros(4000, np.int16)))
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(data)
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        assert checks < 3, "goes on with it"
+
+    recording = Recording(str(path), HOUR * 10)
+    with pytest.raises(BadAudio) as refused:
+        list(recording.slices(check if rate < 1000 else lambda: None))
+    assert refused.value.code == "invalid_audio"
+    recording.close()
+
+
 def test_the_length_is_limited_by_count_and_by_header(tmp_path: Path, noise: np.ndarray) -> None:
     path = file_of(tmp_path, noise)
     with pytest.raises(BadAudio, match="limit of 5 minutes") as refused:
