@@ -199,6 +199,9 @@ def parameter(name: str, text: str) -> object:
 @contextmanager
 def _history() -> Iterator[None]:
     """Let the person have again what was written before, today or earlier, where the system has readline."""
+    if sys.platform == "win32":
+        yield
+        return
     try:
         import readline
     except ImportError:
