@@ -22,7 +22,7 @@ from tests.server.test_admission import OTHER_HOSTS, OWN_HOSTS
 from tests.server.test_keys import door
 
 DOORS = pytest.mark.parametrize("name", ["ollama", "lmstudio"])
-UNREAD = re.compile(r"/stop$|/webhooks/{|/v1/audio/|/api/(experimental|me|signout)")  # there is none, or a form
+UNREAD = re.compile(r"/stop$|/webhooks/{|/v1/audio/|/api/(experimental|me|signout|blobs)")  # there is none, or a form
 ANSWER = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 QUICK = ("scripted_llama.py", json.dumps([ANSWER]))  # a child that starts at once, and is content with anything
 
