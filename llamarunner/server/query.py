@@ -6,13 +6,14 @@ from aiohttp import web
 
 from llamarunner.errors import InvalidRequest
 
-SWITCH = {"true": True, "1": True, "": True, "false": False, "0": False}
+SWITCH = {"true": True, "True": True, "1": True, "": True, "false": False, "False": False, "0": False}
+"""What clients write: `?force` alone, and what Python's `str` makes of a bool."""
 MOST_DIGITS = 9
 
 
 def flag(request: web.Request, name: str) -> bool:
     """Read a switch, which is off if it is not there. Raises InvalidRequest."""
-    value = request.query.get(name, "false").casefold()
+    value = request.query.get(name, "false")
     if value not in SWITCH:
         raise InvalidRequest(f"'{name}' must be true or false.", param=name)
     return SWITCH[value]
