@@ -15,7 +15,7 @@ MAX_SHOWN_PARAM = 100  # characters
 
 
 def validated(kind: type[B], raw: bytes) -> B:
-    """Read a JSON object whose `kind` forbids extra keys. Raises InvalidRequest, in LM Studio's words, with the code."""
+    """Read a JSON object whose `kind` forbids extra keys. Raises InvalidRequest in its words, with a code."""
     try:
         return kind.model_validate_json(raw, strict=True)
     except ValidationError as error:
