@@ -1,4 +1,7 @@
-"""LM Studio's own language: its REST APIs of `/api/v1` and `/api/v0`, and what it says in OpenAI's.
+"""LM Studio's own APIs, as text in and text out.
 
-Facts: lmstudio.ai's documents of the REST API, and what its clients expect of the real server.
+* `errors`      what goes wrong, in the three ways in which LM Studio says it.
+* `strict`      bodies of REST v1, whose unknown keys are refused.
+* `described`   the facts of a model and of its instances, for REST v1 and v0 and for the SDKs.
+* `figures`     how fast an answer was and why it ended, in the words that v0 and the SDKs share.
 """
