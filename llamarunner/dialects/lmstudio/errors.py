@@ -79,9 +79,7 @@ class WrongFormat(InvalidRequest):
     """The form that an answer shall have is none of the known ones."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "'response_format.type' must be 'json_schema', 'json_object' or 'text'", param="response_format"
-        )
+        super().__init__("'response_format.type' must be 'json_schema' or 'text'", param="response_format")
 
 
 class FieldRequired(InvalidRequest):
