@@ -32,8 +32,8 @@ def called(request: web.Request, path: str, ask: Ask, asked: Asked) -> Call:
     Raises InvalidRequest that names the field, or as `resolve_for_lmstudio`.
     """
     view = request.app[VIEW]
-    check(path, asked[1])
     found = resolve_for_lmstudio(view, asked[1], ask.task)
+    check(path, asked[1])
     return call_of(view, request[RECORD], path, found, asked)
 
 

@@ -40,15 +40,15 @@ def find(view: View, name: str) -> ModelEntry:
     """Find an instance or a model by its name, and never another. Raises UnknownModel."""
     try:
         return view.find(name)
-    except ModelNotFound:
-        raise UnknownModel(name, tuple(entry.id for entry in view.entries)) from None
+    except ModelNotFound as missing:
+        raise UnknownModel(name, missing.known) from None
 
 
 def _unnamed(view: View, task: Task | None) -> tuple[ModelEntry, Task]:
     try:
         return resolve(view, {}, task)
-    except ModelNotFound:
-        raise NoModelNamed(len(_loaded_chats(view))) from None
+    except ModelNotFound as missing:
+        raise NoModelNamed(len(_loaded_chats(view)), missing.known) from None
 
 
 def _loaded_chats(view: View) -> list[ModelEntry]:

@@ -41,7 +41,7 @@ UNKNOWN_TOKEN = "Invalid LM Studio API token provided. Ensure you are using a va
 NO_MODELS = "No models loaded. Please load a model in the developer page or use the 'lms load' command."
 SEVERAL_MODELS = "Multiple models are loaded. Please specify a model by providing a 'model' field."
 MOST_KNOWN = 3  # names that an error gives as examples
-SHOWN = 200  # characters of what a client said
+SHOWN = 100  # characters of what a client said
 
 
 class UnrecognizedKeys(InvalidRequest):
@@ -90,25 +90,23 @@ class FieldRequired(InvalidRequest):
 
 
 class UnknownModel(ModelNotFound):
-    """No model or instance of that name; `known` are some names that would have worked."""
+    """No model or instance of that name; `known` are some names that would have worked. `said` is LM Studio's text."""
 
     def __init__(self, name: str, known: Sequence[str] = ()) -> None:
-        super().__init__(name[:SHOWN])
+        name = name[:SHOWN]
+        super().__init__(name)
         examples = f" (e.g., {', '.join(known[:MOST_KNOWN])})" if known else ""
-        self.identifier = (
-            f'Invalid model identifier "{name[:SHOWN]}". Please specify a valid downloaded model{examples}.'
-        )
-        self.message = (
-            f"The model '{name[:SHOWN]}' was not found. {self.identifier}"  # first as our own API documents it
-        )
+        self.said = f'Invalid model identifier "{name}". Please specify a valid downloaded model{examples}.'
+        self.message = f"The model '{name}' was not found. {self.said}"  # first as our own API documents it
 
 
 class NoModelNamed(ModelNotFound):
     """No model was named, and it is not clear which one is meant: several are loaded, or none."""
 
-    def __init__(self, loaded: int) -> None:
+    def __init__(self, loaded: int, known: Sequence[str] = ()) -> None:
         super().__init__("")
-        self.message = SEVERAL_MODELS if loaded else NO_MODELS
+        self.said = SEVERAL_MODELS if loaded else NO_MODELS
+        self.message = f"{self.said} Available: {', '.join(known)}." if known else self.said
 
 
 class JobNotFound(LlamaRunnerError):
@@ -178,8 +176,8 @@ def unexpected(method: str, path: str, *, known: bool = False) -> LlamaRunnerErr
 def text_of(error: LlamaRunnerError) -> str:
     """The words for an error: LM Studio's where clients know them, else ours."""
     match error:
-        case UnknownModel():
-            return error.identifier
+        case UnknownModel() | NoModelNamed():
+            return error.said
         case WrongKey() if not TOKEN.fullmatch(error.given):
             return MALFORMED_TOKEN.format(start=error.given[:10])
         case WrongKey():
@@ -212,7 +210,7 @@ def v1_object(error: LlamaRunnerError) -> dict[str, object]:
     told = openai.error_object(error)
     if isinstance(error, Unauthorized):
         told |= {"type": "invalid_request"}
-    if isinstance(error, UnknownModel | ModelFailed):
+    if isinstance(error, UnknownModel | NoModelNamed | ModelFailed):
         return told
     return told | {"message": text_of(error)}
 
