@@ -23,7 +23,7 @@ def call_of(
     """Find the model, check what is asked, and make the call of it; the record takes over what is known by then.
 
     `path` is the process's; `task` None is answered by any model; `asked` is the document, and its bytes if it is as
-    it came. The model gets its name of the catalog, which its answers repeat.
+    it came. The model gets its name of the catalog, or that of its instance, which its answers repeat.
     Raises InvalidRequest that names the field, ModelNotFound or ModelNotLoaded.
     """
     raw, document = asked
@@ -33,6 +33,6 @@ def call_of(
         log_prompt(record, document)
     if path in TALKS:
         chat.check_messages(document)
-    if document.get("model") != entry.id:
-        raw, document = None, {**document, "model": entry.id}
+    if document.get("model") != entry.instance_id:
+        raw, document = None, {**document, "model": entry.instance_id}
     return Call(entry, fit, path, Body(document, raw, loopback=view.is_local(record.client)))
