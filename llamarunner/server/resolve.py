@@ -97,5 +97,5 @@ def _only(view: View, task: Task | None) -> ModelEntry:
     plain = [entry for entry in fit if Capability.VISION not in entry.capabilities]
     for candidates in ([entry for entry in fit if entry.id in loaded], fit, plain):
         if len(candidates) == 1:
-            return candidates[0]
+            return view.at_hand(candidates[0])
     raise ModelNotFound("", tuple(entry.id for entry in fit))
