@@ -52,9 +52,7 @@ def _unnamed(view: View, task: Task | None) -> tuple[ModelEntry, Task]:
 
 
 def _loaded_chats(view: View) -> list[ModelEntry]:
-    """The chat models that are loaded, of several instances the first."""
-    loaded: dict[str, ModelEntry] = {}
-    for instance in view.services.supervisor.ready():
-        if instance.task is Task.GENERATE and view.shows(instance.entry):
-            loaded.setdefault(instance.entry.id, instance.entry)
-    return list(loaded.values())
+    """The chat models that are loaded, each as the instance that serves those who name only the model."""
+    ready = view.services.supervisor.ready()
+    loaded = {instance.entry.id for instance in ready if instance.task is Task.GENERATE}
+    return [view.at_hand(entry) for entry in view.entries if entry.id in loaded]
