@@ -16,6 +16,7 @@ from llamarunner.dialects.lmstudio.errors import ON_V1, FieldRequired, WrongForm
 from llamarunner.dialects.openai import OPENAI
 from llamarunner.server import anthropic_api, openai_api
 from llamarunner.server.calls import call_of
+from llamarunner.server.lmstudio_jit import manner_of
 from llamarunner.server.lmstudio_resolve import resolve_for_lmstudio
 from llamarunner.server.openai_api import Ask, Asked, asking
 from llamarunner.server.record import RECORD
@@ -34,7 +35,7 @@ def called(request: web.Request, path: str, ask: Ask, asked: Asked) -> Call:
     view = request.app[VIEW]
     check(path, asked[1])
     found = resolve_for_lmstudio(view, asked[1], ask.task)
-    return call_of(view, request[RECORD], path, found, asked)
+    return replace(call_of(view, request[RECORD], path, found, asked), manner=manner_of(request, path, asked[1]))
 
 
 def check(path: str, document: Mapping[str, object]) -> None:
