@@ -19,7 +19,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Self
 
@@ -109,19 +109,29 @@ class Supervisor:
         return started
 
     def let_go(self, entry: ModelEntry, *, alone: bool = False) -> None:
-        """Unload a model as soon as it is idle, and do not wait for that; `alone` is as for `stop`."""
+        """Unload a model as soon as it is idle, and do not wait for that.
+
+        That is all of its instances, unless the entry means one beside the first; or `alone` the one that it means.
+        """
         for name, subject in self._units_of(entry, alone):
             if self._awake(name):
                 subject.ttl = 0.0
             self._carry_out(self._schedule.let_go(name, time.monotonic()))
 
-    async def stop(self, entry: ModelEntry, force: bool = False, *, alone: bool = False) -> None:
+    async def stop(self, entry: ModelEntry, force: bool = False) -> None:
         """Unload a model, after its callers are done or at once; returns when its processes are gone.
 
-        That is all of its instances, unless the entry means one beside the first; or `alone` the one that it means.
+        That is all of its instances, unless the entry means one beside the first.
         """
+        await self._stop(self._units_of(entry, alone=False), force)
+
+    async def unload(self, entry: ModelEntry) -> None:
+        """Unload the instance that the entry means, as `stop` does, and no other."""
+        await self._stop(self._units_of(entry, alone=True), force=False)
+
+    async def _stop(self, units: Iterable[tuple[str, Subject]], force: bool) -> None:
         lives = []
-        for name, subject in self._units_of(entry, alone):
+        for name, subject in units:
             subject.overrides = subject.ttl = None
             lives += [instance for instance in [self._instances.get(name)] if instance]
             self._carry_out(self._schedule.stop(name, time.monotonic(), force))

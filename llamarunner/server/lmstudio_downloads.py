@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from yarl import URL
 
 from llamarunner.dialects.lmstudio.errors import InvalidValue, JobNotFound, UnknownModel
 from llamarunner.dialects.lmstudio.managing import DownloadRequest, DownloadStarted, DownloadStatus, without_nothing
 from llamarunner.dialects.ollama import names
+from llamarunner.errors import ModelNotFound
 from llamarunner.library import Job, JobState, NotOffered
 from llamarunner.server.library_api import check_shown
 from llamarunner.server.lmstudio_asked import answer, read
 from llamarunner.server.services import CLIENT, VIEW, View
 
 HUB = "hf.co"
-HUB_HOSTS = (HUB, "huggingface.co", "www.huggingface.co")
+LINK = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repository>[^/?#:]+/[^/?#:]+)/?", re.IGNORECASE)
 
 
 async def download(request: web.Request) -> web.StreamResponse:
@@ -33,7 +34,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     places = list(_places(asked))
     for place in places:
         check_shown(view, place)
-        if await view.services.library.has(place):
+        if await _is_here(view, place):
             started = DownloadStarted(None, "already_downloaded")
             break
     else:
@@ -50,6 +51,17 @@ async def download_status(request: web.Request) -> web.StreamResponse:
     return await answer(request, without_nothing(asdict(_status(job))))
 
 
+async def _is_here(view: View, place: str) -> bool:
+    """Tell whether a model is in the library, or known by that name from elsewhere. Raises InvalidRequest."""
+    if await view.services.library.has(place):
+        return True
+    try:
+        view.find(place.removeprefix(f"{HUB}/").removesuffix(f":{names.TAG}"))
+    except ModelNotFound:
+        return False
+    return True
+
+
 async def _begin(view: View, name: str, places: list[str]) -> Job:
     """Begin with the first place that has the model. Raises UnknownModel, PullFailed, ServiceUnavailable."""
     library = view.services.library
@@ -63,20 +75,16 @@ async def _begin(view: View, name: str, places: list[str]) -> Job:
 
 def _places(asked: DownloadRequest) -> Iterator[str]:
     """Where the model may be, as names of the library. Raises InvalidValue."""
-    url = URL(asked.model) if "://" in asked.model else None
-    if url is None and asked.quantization is None:
+    if link := LINK.fullmatch(asked.model):
+        yield f"{HUB}/{link['repository']}:{asked.quantization or names.TAG}"
+    elif "://" in asked.model:
+        raise InvalidValue("'model' must be a link like https://huggingface.co/owner/repository.", param="model")
+    elif asked.quantization:
+        raise InvalidValue("'quantization' goes together with a link to Hugging Face only.", param="quantization")
+    else:
         yield asked.model
         if asked.model.count("/") == 1:
             yield f"{HUB}/{asked.model}"
-        return
-    if url is None:
-        raise InvalidValue("'quantization' goes together with a link to Hugging Face only.", param="quantization")
-    parts = [part for part in url.path.split("/") if part]
-    if url.scheme not in ("http", "https") or url.host not in HUB_HOSTS or len(parts) != 2:
-        raise InvalidValue(
-            "'model' must be a link such as https://huggingface.co/owner/repository, or a name.", param="model"
-        )
-    yield f"{HUB}/{parts[0]}/{parts[1]}:{asked.quantization or names.TAG}"
 
 
 def _status(job: Job) -> DownloadStatus:

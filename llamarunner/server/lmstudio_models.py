@@ -68,7 +68,7 @@ async def unload(request: web.Request) -> web.StreamResponse:
     if entry is None:
         raise UnknownModel(asked.instance_id)
     request[RECORD].model_id = entry.id
-    await view.services.supervisor.stop(entry, alone=True)
+    await view.services.supervisor.unload(entry)
     return await answer(request, asdict(ModelUnloaded(asked.instance_id)))
 
 

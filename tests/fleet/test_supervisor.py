@@ -353,7 +353,7 @@ async def test_instances_of_a_model_are_started_used_and_ended_apart(make_fleet:
         fleet.supervisor.let_go(third)
         await eventually(lambda: fleet.supervisor.instances(first, leaving=True) == [1])
         await fleet.supervisor.start(second)
-        await fleet.supervisor.stop(first, alone=True)
+        await fleet.supervisor.unload(first)
         assert fleet.supervisor.instances(first) == [2], "the first has no part in what is said of the model"
         await fleet.supervisor.start(first)
         await fleet.supervisor.stop(first)
