@@ -80,6 +80,20 @@ def test_load_config_is_told_in_the_order_of_the_documentation() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rules", "used"),
+    [((), 8), (("qwen3moe.expert_used_count=int:4",), 4), (("other.expert_used_count=int:4",), 8)],
+    ids=["own", "chosen", "of-another"],
+)
+def test_experts_are_those_of_the_file_unless_others_were_chosen(rules: tuple[str, ...], used: int) -> None:
+    metadata = {"general__architecture": "qwen3moe", "qwen3moe__expert_used_count": 8, "qwen3moe__expert_count": 128}
+    mixture = entry(header=header(**metadata))
+    config = described.config(mixture, ModelSettings(override_kv=rules, kv_offload=False), 4096, 4)
+    assert (config.num_experts, config.offload_kv_cache_to_gpu) == (used, False)
+    assert described.experts_rule(mixture, 4) == "qwen3moe.expert_used_count=int:4"
+    assert described.experts_rule(entry(header=header()), 4) is None
+
+
 def test_v0_tells_a_model_and_an_instance_of_it() -> None:
     told = described.model(entry(capabilities=CHAT | {Capability.VISION}))
     assert json.dumps(described.v0_model(told)) == (
