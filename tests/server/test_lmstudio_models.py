@@ -269,7 +269,7 @@ async def test_a_load_that_fails_says_why_and_leaves_nothing_behind(tmp_path: Pa
         error = json.loads(answer)["error"]
         assert status >= 500
         assert error["type"] == "internal_error"
-        assert error["message"].startswith("Failed to load model. Error: ")
+        assert error["message"].startswith('Failed to load model "chat". Error: ')
         assert await instances(house) == []
         await chat(house, "chat")
         unit = house.services.supervisor.unit(house.services.catalog.find("chat"))
