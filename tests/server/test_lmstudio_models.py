@@ -302,6 +302,15 @@ async def test_a_loaded_instance_makes_way_for_no_request(tmp_path: Path) -> Non
         assert sorted(house.services.supervisor.loaded()) == ["chat", "two"]
 
 
+async def test_if_so_set_a_model_that_a_request_loads_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    models: dict[str, dict[str, Any]] = {"chat": {}, "one": {}, "two": {}}
+    async with open_house(tmp_path, models=models, supervisor={"only_last_jit_model": True}) as house:
+        await load(house, "chat")
+        for model in ("one", "two"):
+            await chat(house, model)
+            assert sorted(house.services.supervisor.loaded()) == ["chat", model]
+
+
 @pytest.mark.parametrize(
     ("path", "ttl", "told"),
     [
