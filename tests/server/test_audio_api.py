@@ -107,22 +107,6 @@ def cues(vtt: str) -> list[str]:
     return cues
 
 
-async def test_the_official_client_with_the_times_of_words(client: openai.AsyncOpenAI) -> None:
-    told = await client.audio.transcriptions.create(
-        model="demo-whisper",
-        file=SPEECH / "long.wav",
-        response_format="verbose_json",
-        timestamp_granularities=["word"],
-        language="en",
-    )
-    assert told.words
-    assert [word.word for word in told.words] == LONG["text"].split()
-    begins = [begin for said in LONG["segments"] for begin in said["words"]]
-    late = [abs(word.start - begin) for word, begin in zip(told.words, begins, strict=True) if begin is not None]
-    assert max(late) < 0.7
-    assert told.segments is None
-
-
 async def test_the_official_client_streams(client: openai.AsyncOpenAI) -> None:
     stream = await client.audio.transcriptions.create(
         model="whisper-1",
