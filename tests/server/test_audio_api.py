@@ -23,12 +23,10 @@ from hearing import (
     SPEECH,
     ask,
     clip,
-    encoded,
     files_below,
     form,
     open_house,
     repeated,
-    samples_of,
     wav,
 )
 
@@ -129,28 +127,6 @@ async def test_the_official_client_translates(client: openai.AsyncOpenAI) -> Non
         told = await client.audio.translations.create(model="whisper-1", file=SPEECH / "german.wav")
     assert told.text == CLIPS["german.wav"]["translation"]
     assert (told.model_extra or {})["language"] == "en"
-
-
-@pytest.mark.parametrize(
-    ("container", "codec", "options"),
-    [
-        ("mp3", "libmp3lame", {"bit_rate": 64_000}),
-        ("ipod", "aac", {"bit_rate": 64_000}),
-        ("mp4", "aac", {"bit_rate": 64_000}),
-        ("ogg", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
-        ("webm", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
-        ("flac", "flac", {}),
-        ("matroska", "flac", {}),
-        ("wav", "pcm_s16le", {"rate": 48_000}),
-        ("wav", "pcm_f32le", {}),
-        ("aiff", "pcm_s16be", {}),
-        ("adts", "aac", {"bit_rate": 64_000}),
-    ],
-)
-async def test_other_formats(house: House, container: str, codec: str, options: dict[str, Any]) -> None:
-    said = encoded(samples_of("transcription.wav"), container, codec, **options)
-    status, told = await ask(house, said)
-    assert (status, told["text"]) == (200, CLIPS["transcription.wav"]["text"])
 
 
 async def test_the_file_may_come_first(house: House) -> None:
