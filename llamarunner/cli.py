@@ -143,7 +143,7 @@ def bench_proxy(model: str | None, config: Path | None, rounds: int, json_file: 
 
 
 @bench.command("audio")
-@click.option("--model", help="The speech model; the demo model if none is named.")
+@click.option("--model", metavar="NAME", help="The speech model, by name or folder; else the demo model.")
 @click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The recording; else a minute of speech.")
 @CONFIG
 @ROUNDS
