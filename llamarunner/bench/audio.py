@@ -128,7 +128,7 @@ async def measure(
                 duration = await arm.turn(recording)
                 if not turn:
                     arm.forget()
-        same = "sequential" if whisper.batch_size(entry, settings.audio) == 1 else "batched"
+        same = "sequential" if whisper.batch_size(entry, settings.audio.for_model(entry.id)) == 1 else "batched"
         told = {arm.name: arm.report(duration) for arm in arms}
         by_name = {arm.name: arm for arm in arms}
     return {

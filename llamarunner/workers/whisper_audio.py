@@ -22,9 +22,10 @@ import numpy as np
 
 def _decodes_sound(codec: str) -> bool:
     try:
-        return av.Codec(codec, "r").type == "audio"
+        kind: str = av.Codec(codec, "r").type
     except ValueError:  # it can be written only
         return False
+    return kind == "audio"
 
 
 RATE = 16_000  # samples a second, as Whisper hears
