@@ -19,7 +19,7 @@ def told(home: Path, **parts: object) -> list[str]:
 
 
 def test_names_that_no_model_has(tmp_path: Path) -> None:
-    aliases = {"gpt-4": "demo-chat", "fast": "gpt-4", "whisper": "base", "odd name": "fast", "chained": "whisper"}
+    aliases = {"gpt-4": "demo-chat", "fast": "gpt-4", "whisper": "base", "odd name": "fast", "chain": "whisper"}
     said = told(
         tmp_path,
         catalog={"aliases": aliases},
@@ -29,7 +29,7 @@ def test_names_that_no_model_has(tmp_path: Path) -> None:
     end = "and there is no such model"
     assert said == [
         f"$.catalog.aliases.whisper names base, {end}",
-        f"$.catalog.aliases.chained names whisper, {end}",
+        f"$.catalog.aliases.chain names whisper, {end}",
         f"$.supervisor.preload[1] names qwen3, {end}",
         f"$.audio.default_model names whisper-large, {end}",
     ]
