@@ -87,6 +87,8 @@ class Arm:
             "peak_memory_mb": peak_bytes(self.holder) / 1e6,
             "load_seconds": self.load_seconds,
             "words": self.words,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
         }
 
     def over(self, other: Arm) -> dict[str, float]:

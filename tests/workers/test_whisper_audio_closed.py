@@ -222,11 +222,16 @@ def with_cover(picture: bytes) -> bytes:
 
 
 PEAK = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from llamarunner.workers.whisper_audio import Recording
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak_kib():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+before = peak_kib()
 seconds = sum(len(one.samples) for one in Recording(sys.argv[1], 3600).slices(lambda: None)) / 16000
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(seconds, peak_kib() - before)
 """
 
 
