@@ -46,16 +46,20 @@ def not_found(name: str) -> str:
     return f"model '{name}' not found"
 
 
-def find(view: View, name: str, missing: Callable[[str], str] = not_found) -> ModelEntry:
+def find(
+    view: View, name: str, missing: Callable[[str], str] = not_found, remote: str = "remote model is"
+) -> ModelEntry:
     """Find a model by any of its names.
 
-    Raises ModelMissing in the words of the route, InvalidRequest for what is no name, or CloudDisabled.
+    Raises ModelMissing or CloudDisabled in the words of the route, or InvalidRequest for what is no name.
     """
     try:
         return view.find(name)
     except ModelNotFound:
-        if name.endswith((":cloud", "-cloud")):
-            raise CloudDisabled("remote model") from None
+        if names.contradicts_itself(name):
+            raise InvalidRequest(f'use either :local or :cloud, not both: "{name[:200]}"', param="model") from None
+        if names.is_remote(name):
+            raise CloudDisabled(remote) from None
         if names.parse(name) is None:
             raise InvalidRequest("invalid model name", param="model") from None
         raise ModelMissing(missing(name[:200])) from None
