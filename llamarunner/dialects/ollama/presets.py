@@ -2,14 +2,25 @@
 
 A request's own system text and options win, as Ollama has it. Templates are not among this: a model's process has its
 own, from the model's file.
+
+For OpenAI's and Anthropic's paths `passed_on` does the same to what is passed on to the model.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from llamarunner.catalog.entry import Preset
+from llamarunner.dialects.ollama import asking, options
 from llamarunner.dialects.ollama.requests import ChatRequest, EmbeddingRequest, EmbedRequest, GenerateRequest, Message
+
+Document = dict[str, object]
+
+_NAMES = {  # of options that a request may have given under another name
+    "n_predict": ("n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens"),
+    "stop": ("stop", "stop_sequences"),
+}
 
 R = TypeVar("R", ChatRequest, GenerateRequest, EmbedRequest, EmbeddingRequest)
 
@@ -25,7 +36,7 @@ def chat(request: ChatRequest, preset: Preset) -> ChatRequest:
     request, said = with_options(request, preset), request.messages
     if not said or not (preset.system or preset.messages):
         return request
-    first = [Message.model_validate(dict(one)) for one in preset.messages]
+    first = [_message(one) for one in preset.messages]
     if preset.system and said[0].role.lower() != "system":
         first.insert(0, Message(role="system", content=preset.system))
     return request.model_copy(update={"messages": [*first, *said]})
@@ -37,3 +48,44 @@ def generate(request: GenerateRequest, preset: Preset) -> GenerateRequest:
     if request.raw or request.suffix or request.system or not preset.system:
         return request
     return request.model_copy(update={"system": preset.system})
+
+
+def passed_on(path: str, document: Mapping[str, object], preset: Preset) -> Document:
+    """A document for one of llama.cpp's paths, with what the model brings along. Raises WrongOption."""
+    told = dict(document)
+    if path.startswith("/v1/responses"):
+        told |= _instructed(told, "instructions", preset) | _begun(told, "input", preset)
+    elif path.startswith("/v1/messages"):
+        told |= _instructed(told, "system", preset) | _begun(told, "messages", preset)
+    elif path in ("/v1/chat/completions", "/apply-template"):
+        told |= _begun(told, "messages", preset, preset.system)
+    elif path not in ("/v1/completions", "/infill"):
+        return told
+    for name, value in options.given(preset.parameters).items():
+        if all(told.get(other) is None for other in _NAMES.get(name, (name,))):
+            told["stop_sequences" if name == "stop" and path.startswith("/v1/messages") else name] = value
+    return told
+
+
+def _instructed(document: Mapping[str, object], field: str, preset: Preset) -> Document:
+    return {field: preset.system} if preset.system and not document.get(field) else {}
+
+
+def _begun(document: Mapping[str, object], field: str, preset: Preset, system: str = "") -> Document:
+    """The messages of a document with the model's before them; none of it for what has none."""
+    said: Any = document.get(field)
+    if isinstance(said, str) and preset.messages:
+        said = [{"role": "user", "content": said}]
+    if not said or not isinstance(said, list):
+        return {}
+    own = ("system", "developer")
+    first = [Message(role="system", content=system)] if system and _role(said[0]) not in own else []
+    return {field: [*asking.messages([*first, *map(_message, preset.messages)]), *said]}
+
+
+def _message(one: Mapping[str, object]) -> Message:
+    return Message.model_validate(dict(one))
+
+
+def _role(message: object) -> object:
+    return message.get("role") if isinstance(message, dict) else None
