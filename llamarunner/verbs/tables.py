@@ -17,6 +17,12 @@ _DIGITS = 12  # of a digest
 _SHORT_LICENSE = 2  # lines
 
 
+def with_speech(answer: Json, every: Json) -> Json:
+    """Add to /api/tags, whose clients only chat, the models of /v1/models that write down what is said."""
+    speech = [one for one in every.get("data", ()) if "transcription" in one.get("capabilities", ())]
+    return answer | {"models": [*answer.get("models", ()), *map(_tag, speech)]}
+
+
 def beginning(answer: Json, text: str) -> Json:
     """Leave of /api/tags the models whose names begin so."""
     found = [one for one in answer.get("models", ()) if str(one.get("name", "")).lower().startswith(text.lower())]
@@ -44,10 +50,16 @@ def shown(answer: Json) -> Iterator[str]:
         yield from (f"    {row[0]:<{width}}    {''.join(row[1:])}".rstrip() for row in rows)
 
 
+def _tag(one: Json) -> Json:
+    changed = datetime.fromtimestamp(one.get("created", 0), UTC).isoformat()
+    shared = {key: one.get(key) for key in ("size", "capabilities")}
+    return {"name": one.get("id"), "model": one.get("id"), "modified_at": changed, **shared}
+
+
 def _model(one: Json) -> Sequence[str]:
     changed = _moment(one.get("modified_at"))
     when = f"{_span(datetime.now(UTC) - changed)} ago" if changed else ""
-    return str(one.get("name")), str(one.get("digest", ""))[:_DIGITS], size(one.get("size", 0)), when
+    return str(one.get("name")), str(one.get("digest") or "-")[:_DIGITS], size(one.get("size", 0)), when
 
 
 def _running(one: Json) -> Sequence[str]:
