@@ -82,6 +82,7 @@ async def push(request: web.Request) -> web.StreamResponse:
 
 def _cloud(what: str) -> Handler:
     async def refuse(request: web.Request) -> web.StreamResponse:
+        """Say that Ollama's own servers are not asked."""
         raise CloudDisabled(what)
 
     return refuse
