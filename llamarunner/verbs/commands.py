@@ -92,6 +92,7 @@ def ps(asking: Asking) -> None:
     from llamarunner.verbs import tables
 
     answer = asking.client.ask("GET", "/api/ps")
+    answer = tables.with_speech(answer, asking.client.ask("GET", "/v1/models"), loaded=True)
     _print(answer) if asking.as_json else print("\n".join(tables.running(answer)))
 
 

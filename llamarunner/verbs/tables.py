@@ -17,9 +17,10 @@ _DIGITS = 12  # of a digest
 _SHORT_LICENSE = 2  # lines
 
 
-def with_speech(answer: Json, every: Json) -> Json:
-    """Add to /api/tags, whose clients only chat, the models of /v1/models that write down what is said."""
+def with_speech(answer: Json, every: Json, loaded: bool = False) -> Json:
+    """Add to a list of Ollama's, whose clients only chat, the models of /v1/models that write down what is said."""
     speech = [one for one in every.get("data", ()) if "transcription" in one.get("capabilities", ())]
+    speech = [one for one in speech if not loaded or one.get("status") == "loaded"]
     return answer | {"models": [*answer.get("models", ()), *map(_tag, speech)]}
 
 
@@ -65,10 +66,10 @@ def _model(one: Json) -> Sequence[str]:
 def _running(one: Json) -> Sequence[str]:
     return (
         str(one.get("name")),
-        str(one.get("digest", ""))[:_DIGITS],
+        str(one.get("digest") or "-")[:_DIGITS],
         size(one.get("size", 0)),
-        _processor(one.get("size", 0), one.get("size_vram", 0)),
-        str(one.get("context_length", "")),
+        _processor(one.get("size", 0), one.get("size_vram", 0)) if "context_length" in one else "-",
+        str(one.get("context_length", "-")),
         _until(_moment(one.get("expires_at"))),
     )
 

@@ -62,6 +62,12 @@ def test_what_writes_down_speech_is_listed_after_the_others() -> None:
     assert (row[:3], row[3].endswith(" years ago")) == (["ear", "-", "7 B"], True)
 
 
+def test_what_writes_down_speech_runs_too() -> None:
+    ears = [{"id": name, "size": 7, "capabilities": ["transcription"], "status": name} for name in ("loaded", "error")]
+    told = tables.with_speech({"models": []}, {"data": ears}, loaded=True)
+    assert [re.split(r"\s{2,}", line) for line in tables.running(told)][1:] == [["loaded", "-", "7 B", "-", "-"]]
+
+
 def test_models_are_chosen_by_how_their_names_begin() -> None:
     answer = {"models": [{"name": "Qwen:latest"}, {"name": "gemma:latest"}], "other": 1}
     assert tables.beginning(answer, "qw") == {"models": [{"name": "Qwen:latest"}], "other": 1}
