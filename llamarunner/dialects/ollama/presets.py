@@ -54,11 +54,16 @@ def passed_on(path: str, document: Mapping[str, object], preset: Preset) -> Docu
     """A document for one of llama.cpp's paths, with what the model brings along. Raises WrongOption."""
     told = dict(document)
     if path.startswith("/v1/responses"):
-        told |= _instructed(told, "instructions", preset) | _begun(told, "input", preset)
+        first = [_item(one) for one in preset.messages]
+        told |= _instructed(told, "instructions", preset) | _begun(told, "input", first)
     elif path.startswith("/v1/messages"):
-        told |= _instructed(told, "system", preset) | _begun(told, "messages", preset)
+        first = [one for one in _said(preset) if one["role"] in ("user", "assistant")]
+        told |= _instructed(told, "system", preset) | _begun(told, "messages", first)
     elif path in ("/v1/chat/completions", "/apply-template"):
-        told |= _begun(told, "messages", preset, preset.system)
+        first = _said(preset)
+        if preset.system and not _has_system(told):
+            first.insert(0, {"role": "system", "content": preset.system})
+        told |= _begun(told, "messages", first)
     elif path not in ("/v1/completions", "/infill"):
         return told
     for name, value in options.given(preset.parameters).items():
@@ -71,21 +76,32 @@ def _instructed(document: Mapping[str, object], field: str, preset: Preset) -> D
     return {field: preset.system} if preset.system and not document.get(field) else {}
 
 
-def _begun(document: Mapping[str, object], field: str, preset: Preset, system: str = "") -> Document:
-    """The messages of a document with the model's before them; none of it for what has none."""
+def _begun(document: Mapping[str, object], field: str, first: list[Document]) -> Document:
+    """The messages of a document with others before them; none of it for what has none."""
     said: Any = document.get(field)
-    if isinstance(said, str) and preset.messages:
+    if isinstance(said, str):
         said = [{"role": "user", "content": said}]
-    if not said or not isinstance(said, list):
-        return {}
-    own = ("system", "developer")
-    first = [Message(role="system", content=system)] if system and _role(said[0]) not in own else []
-    return {field: [*asking.messages([*first, *map(_message, preset.messages)]), *said]}
+    return {field: [*first, *said]} if first and said and isinstance(said, list) else {}
+
+
+def _has_system(document: Mapping[str, object]) -> bool:
+    messages = document.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    return isinstance(first, dict) and first.get("role") in ("system", "developer")
+
+
+def _said(preset: Preset) -> list[Document]:
+    return asking.messages(map(_message, preset.messages))
+
+
+def _item(message: Mapping[str, object]) -> Document:
+    """A message as an item of the Responses API; what an assistant said needs its longer form."""
+    said = _message(message)
+    if said.role.lower() != "assistant":
+        return {"role": said.role.lower(), "content": said.content}
+    content = [{"type": "output_text", "text": said.content}]
+    return {"type": "message", "role": "assistant", "status": "completed", "content": content}
 
 
 def _message(one: Mapping[str, object]) -> Message:
     return Message.model_validate(dict(one))
-
-
-def _role(message: object) -> object:
-    return message.get("role") if isinstance(message, dict) else None

@@ -75,6 +75,20 @@ def test_what_is_passed_on(path: str, asked: dict[str, Any], more: dict[str, Any
     assert repr(asked) == before
 
 
+def test_what_an_assistant_said_before() -> None:
+    said = Preset(messages=(ASKED, {"role": "assistant", "content": "yes"}, SYSTEM))
+    begun = presets.passed_on("/v1/responses", {"input": "hi"}, said)["input"]
+    content = [{"type": "output_text", "text": "yes"}]
+    assert begun == [
+        ASKED,
+        {"type": "message", "role": "assistant", "status": "completed", "content": content},
+        SYSTEM,
+        HI,
+    ]
+    asked = presets.passed_on("/v1/messages", {"messages": [HI]}, said)["messages"]
+    assert asked == [ASKED, {"role": "assistant", "content": "yes"}, HI], "Anthropic knows no other roles"
+
+
 def test_an_answer_without_end_is_not_asked_for() -> None:
     assert presets.passed_on("/infill", {}, Preset(parameters={"num_predict": -1})) == {}
 
