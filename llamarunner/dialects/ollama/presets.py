@@ -9,7 +9,10 @@ For OpenAI's and Anthropic's paths `passed_on` does the same to what is passed o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from llamarunner.catalog.entry import Preset
 from llamarunner.dialects.ollama import asking, options
@@ -36,7 +39,7 @@ def chat(request: ChatRequest, preset: Preset) -> ChatRequest:
     request, said = with_options(request, preset), request.messages
     if not said or not (preset.system or preset.messages):
         return request
-    first = [_message(one) for one in preset.messages]
+    first = _messages(preset)
     if preset.system and said[0].role.lower() != "system":
         first.insert(0, Message(role="system", content=preset.system))
     return request.model_copy(update={"messages": [*first, *said]})
@@ -54,7 +57,7 @@ def passed_on(path: str, document: Mapping[str, object], preset: Preset) -> Docu
     """A document for one of llama.cpp's paths, with what the model brings along. Raises WrongOption."""
     told = dict(document)
     if path.startswith("/v1/responses"):
-        first = [_item(one) for one in preset.messages]
+        first = [_item(one) for one in _messages(preset)]
         told |= _instructed(told, "instructions", preset) | _begun(told, "input", first)
     elif path.startswith("/v1/messages"):
         first = [one for one in _said(preset) if one["role"] in ("user", "assistant")]
@@ -91,17 +94,21 @@ def _has_system(document: Mapping[str, object]) -> bool:
 
 
 def _said(preset: Preset) -> list[Document]:
-    return asking.messages(map(_message, preset.messages))
+    return asking.messages(_messages(preset))
 
 
-def _item(message: Mapping[str, object]) -> Document:
+def _item(said: Message) -> Document:
     """A message as an item of the Responses API; what an assistant said needs its longer form."""
-    said = _message(message)
     if said.role.lower() != "assistant":
         return {"role": said.role.lower(), "content": said.content}
     content = [{"type": "output_text", "text": said.content}]
     return {"type": "message", "role": "assistant", "status": "completed", "content": content}
 
 
-def _message(one: Mapping[str, object]) -> Message:
-    return Message.model_validate(dict(one))
+def _messages(preset: Preset) -> list[Message]:
+    """The model's messages; those that are none are passed over."""
+    said = []
+    for one in preset.messages:
+        with suppress(ValidationError):
+            said.append(Message.model_validate(dict(one)))
+    return said

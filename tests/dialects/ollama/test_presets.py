@@ -89,6 +89,13 @@ def test_what_an_assistant_said_before() -> None:
     assert asked == [ASKED, {"role": "assistant", "content": "yes"}, HI], "Anthropic knows no other roles"
 
 
+def test_a_message_that_is_none_is_passed_over() -> None:
+    damaged = Preset(messages=({"role": 3}, ASKED))
+    assert presets.passed_on("/v1/chat/completions", {"messages": [HI]}, damaged)["messages"] == [ASKED, HI]
+    chat = presets.chat(ChatRequest(messages=[Message(role="user", content="hi")]), damaged)
+    assert [one.content for one in chat.messages] == ["earlier", "hi"]
+
+
 def test_an_answer_without_end_is_not_asked_for() -> None:
     assert presets.passed_on("/infill", {}, Preset(parameters={"num_predict": -1})) == {}
 
