@@ -1,7 +1,9 @@
 """A recording as slices of samples, in bounded memory.
 
-PyAV is given an open file, never a name: it would take `concat:` and `http:` names for more than files. The formats are
-those of an allow-list, which keeps out playlists, and SDP, which would open network ports and wait there.
+FFmpeg reads the one file it is given, and no more (`CLOSED`). It is given an open file, never a name, which could be
+`concat:` or `http:`. An allow-list of formats keeps out playlists, whose parts may be any file and address, and SDP,
+which would open network ports and wait there. No protocol may be used, whatever a format refers to, such as an mp4's
+external data. And nothing is decoded but sound: a cover of some kilobytes may be a picture of gigabytes.
 
 A recording is decoded as it is heard. What its header says about its length is a hint: samples are counted, and the
 decoding ends at the limit. A damaged packet is skipped, as players do, and a file cut short gives what is there.
@@ -25,6 +27,15 @@ import av
 import av._core
 import numpy as np
 
+
+def _decodes_sound(codec: str) -> bool:
+    try:
+        kind: str = av.Codec(codec, "r").type
+    except ValueError:  # it can be written only
+        return False
+    return kind == "audio"
+
+
 RATE = 16_000  # samples a second, as Whisper hears
 LEAST_RATE = 1000  # samples a second of a recording; at 1 Hz a small file would become gigabytes of ours
 MOST_RATE = 768_000  # the filter that resamples grows with it: to half a gigabyte, in seconds, at 500 MHz
@@ -41,6 +52,13 @@ MOST_ALLOCATED = 32 << 20  # bytes at once; the index of a track of four hours t
 FORMATS = (
     "wav,w64,aiff,au,caf,mp3,flac,ogg,aac,amr,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,asf"  # demuxers of FFmpeg
 )
+SOUND = ",".join(sorted(name for name in av.codecs_available if _decodes_sound(name)))
+CLOSED = {
+    "format_whitelist": FORMATS,
+    "protocol_whitelist": "",
+    "codec_whitelist": SOUND,
+    "max_streams": str(MOST_TRACKS),
+}
 READABLE = "flac, mp3, mp4, mpeg, mpga, m4a, oga, ogg, wav, webm"
 
 
@@ -175,9 +193,8 @@ def clock(seconds: float) -> str:
 
 def _opened(file: BinaryIO) -> Any:
     _limit_allocations()
-    options = {"format_whitelist": FORMATS, "max_streams": str(MOST_TRACKS)}
     try:
-        return av.open(file, mode="r", metadata_errors="ignore", options=options)
+        return av.open(file, mode="r", metadata_errors="ignore", options=CLOSED)
     except (av.FFmpegError, ValueError, OSError):
         raise BadAudio("invalid_audio", f"Invalid file format. Supported formats: {READABLE}.") from None
 

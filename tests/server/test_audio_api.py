@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,6 +40,7 @@ from llamarunner.events import (
     TranscriptionProgress,
 )
 from llamarunner.fleet.launch import Task
+from tests.conftest import eventually
 
 SPOKEN = [name for name, told in CLIPS.items() if told["text"]]
 LONG = CLIPS["long.wav"]
@@ -220,6 +222,37 @@ async def test_speech_models_are_shown_started_and_stopped(house: House) -> None
     async with house.client.post(house.url + one + "/stop") as response:
         assert response.status == 200
     assert not process.is_running()
+
+
+@pytest.mark.parametrize(("field", "value"), [("ctx_size", 4096), ("n_gpu_layers", "all"), ("device", ["CUDA0"])])
+async def test_settings_of_llama_cpp_are_refused_for_a_speech_model(house: House, field: str, value: Any) -> None:
+    start = house.url + "/v1/models/demo-whisper/start"
+    async with house.client.post(start, json={"ttl_seconds": 5, field: value}) as response:
+        told = await response.json()
+        assert (response.status, told["error"]["param"]) == (400, field)
+        assert "speech" in told["error"]["message"]
+    async with house.client.get(house.url + "/v1/models/demo-whisper/status") as response:
+        assert (await response.json())["status"] == "unloaded"
+
+
+async def test_a_speech_model_is_started_for_as_long_as_is_wished(house: House) -> None:
+    one = house.url + "/v1/models/demo-whisper"
+    async with house.client.post(one + "/start?wait=true", json={"ttl_seconds": 0}) as response:
+        assert response.status == 200
+    await eventually(lambda: not house.services.supervisor.loaded())
+
+
+async def test_a_playlist_is_no_recording(house: House) -> None:
+    """Nor is the address asked that it names."""
+    with socket.create_server(("127.0.0.1", 0)) as lure:
+        lure.setblocking(False)
+        url = f"http://127.0.0.1:{lure.getsockname()[1]}/a.ts"
+        for text in (f"#EXTM3U\n#EXTINF:9,\n{url}\n#EXT-X-ENDLIST\n", f"ffconcat version 1.0\nfile '{url}'\n"):
+            async with house.client.post(house.url + PATH, data=form(text.encode())) as response:
+                told = await response.json()
+                assert (response.status, told["error"]["param"]) == (400, "file")
+        with pytest.raises(BlockingIOError):
+            lure.accept()
 
 
 # ── many, and accidents ────────────────────────────────────────────────────────────────────────────────────────────
