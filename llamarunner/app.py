@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from llamarunner import __version__, logs
-from llamarunner.catalog import Catalog
+from llamarunner.catalog import Catalog, remarks
 from llamarunner.config import Door, Loaded, Settings, load
-from llamarunner.errors import ConfigError, LlamaRunnerError
+from llamarunner.errors import ConfigError, LlamaRunnerError, ModelNotFound
 from llamarunner.events import Bus, ServerStarted, ServerStopping
 from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
@@ -89,6 +89,7 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
         async with running(loaded.settings) as house:
             announce(house)
             _warn_of_open_doors(loaded.settings)
+            _warn_of_settings(loaded.settings, house.services.catalog)
             async with asyncio.TaskGroup() as group:
                 work = [_watch_models(house.services), _preload(house.services), _ask_runtime(house.launcher)]
                 work += [_follow(house, loaded.source, stamp)] if loaded.source else []
@@ -113,6 +114,11 @@ def _warn_of_open_doors(settings: Settings) -> None:
             log.warning("anyone who reaches the %s door may manage models and webhooks (allow_management)", name)
         else:
             log.warning("so nothing can be managed through the %s door; api_keys for it change both", name)
+
+
+def _warn_of_settings(settings: Settings, catalog: Catalog) -> None:
+    for remark in remarks(settings, catalog):
+        log.warning("%s", remark)
 
 
 async def serve_and_leave(loaded: Loaded, announce: Callable[[Running], None]) -> NoReturn:
@@ -143,6 +149,7 @@ async def reload(house: Running, source: Path) -> None:
     house.services.configure(settings)
     house.services.supervisor.configure(settings)
     await asyncio.to_thread(house.services.catalog.configure, settings)
+    _warn_of_settings(settings, house.services.catalog)
     if _addresses(house.opened) != _addresses(settings):
         log.warning("the doors' addresses changed in the settings; they take effect at the next start")
     log.info("the changed settings are in force")
@@ -244,6 +251,8 @@ async def _preload(services: Services) -> None:
         try:
             entry = services.catalog.find(name)
             await services.supervisor.start(entry, native_task(entry))
+        except ModelNotFound:
+            pass  # which is told with the remarks on the settings
         except LlamaRunnerError as error:
             log.error("preload of %s failed: %s", name, error.message)
 

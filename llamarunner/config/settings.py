@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field, SecretStr
 from llamarunner.config.audio import AudioSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.logs import LoggingSettings
-from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
+from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind, parts_for
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
 from llamarunner.config.webhooks import WebhookSettings
@@ -236,14 +235,7 @@ class Settings(Frozen):
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""
-        wanted = model_id.casefold()
-        globs = [part for key, part in self.models.items() if _is_glob_for(key.casefold(), wanted)]
-        exact = [part for key, part in self.models.items() if key.casefold() == wanted]
         merged = self.defaults
-        for part in globs + exact:
+        for part in parts_for(self.models, model_id):
             merged = merged.merged(part)
         return merged
-
-
-def _is_glob_for(key: str, model_id: str) -> bool:
-    return key != model_id and fnmatchcase(model_id, key)

@@ -9,6 +9,7 @@ for sock in listener.bind(door.host, door.port):
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -124,10 +125,13 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
 
 
 async def _unrouted(request: web.Request) -> web.StreamResponse:
-    """Tell an unknown path from a known one that was asked in the wrong way."""
+    """Tell an unknown path from a known one that was asked in the wrong way, or with too many slashes."""
     allowed = await _methods_of(request)
-    if request.app[VIEW].name == "ollama" and not request.path.startswith("/v1/"):
-        return _as_ollama_says(allowed)
+    if request.app[VIEW].name == "ollama":
+        if tidy := await _tidied(request):
+            return web.Response(status=301 if request.method in ("GET", "HEAD") else 307, headers={"Location": tidy})
+        if not request.path.startswith("/v1/"):
+            return _as_ollama_says(allowed)
     if not allowed:
         raise RouteNotFound(f"There is nothing at {request.path[:200]}.")
     error = MethodNotAllowed(f"{request.method[:20]} is not possible here; use {' or '.join(allowed)}.")
@@ -140,6 +144,19 @@ def _as_ollama_says(allowed: Sequence[str]) -> web.Response:
     if not allowed:
         return web.Response(status=404, text="404 page not found")
     return web.Response(status=405, text="405 method not allowed", headers={"Allow": ", ".join(allowed)})
+
+
+async def _tidied(request: web.Request) -> str | None:
+    """The path of ours that is meant by one with slashes at its end or several in a row; Ollama's router leads there.
+
+    It begins with one slash, so it never leads to another host.
+    """
+    path, mark, query = request.raw_path.partition("?")
+    tidy = re.sub("//+", "/", path).rstrip("/")
+    if tidy == path or not tidy:
+        return None
+    found = await request.app.router.resolve(request.clone(rel_url=tidy))
+    return tidy + mark + query if found.handler is not _unrouted else None
 
 
 async def _methods_of(request: web.Request) -> list[str]:

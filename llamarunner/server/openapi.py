@@ -73,8 +73,9 @@ SECURITY: Schema = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
+NDJSON = "application/x-ndjson"
 ABOUT = """\
-Models by REST, and the house about itself. Both doors answer alike.
+Models by REST, and the house about itself. Both doors answer alike; paths with the tag `ollama` are Ollama's door's.
 
 `/v1/ws` is a websocket and not described here; its messages are in docs/websocket.md of the sources.
 
@@ -156,9 +157,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`.
+    """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`, and None is an
+    answer without a body. One that `streams` may be a line of JSON for each object.
 
-    `also` are answers with another status that are no errors of the usual shape, `errors` those beyond the usual ones.
+    `also` are answers with another status that are no errors of the usual shape, `errors` those beyond the usual ones;
+    `failure` is the type of all errors where they have another shape.
     """
 
     method: str
@@ -166,20 +169,22 @@ class Operation:
     handler: Handler | str  # or what it does, in words
     answer: Any
     media: str = JSON
-    status: int = 200
+    status: int | None = 200  # None for one that only refuses
     body: Any = None
     body_media: str = JSON
     body_required: bool = False
     parameters: tuple[Flag | Count, ...] = ()  # of the query
     also: Mapping[int, Any] = field(default_factory=dict)
     errors: frozenset[int] = frozenset()
+    failure: Any = None
+    streams: bool = False
     tag: str = "management"
 
 
 async def document(request: web.Request) -> web.Response:
     """Describe this API as OpenAPI 3.1 does."""
-    locked = bool(request.app[VIEW].door.api_keys)
-    return web.Response(body=_rendered(locked), content_type=JSON)
+    view = request.app[VIEW]
+    return web.Response(body=_rendered(view.name, bool(view.door.api_keys)), content_type=JSON)
 
 
 def plain(path: str) -> str:
@@ -258,9 +263,9 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-@lru_cache(maxsize=2)
-def _rendered(locked: bool) -> bytes:
-    return strict_json.dumps(describe(OPERATIONS + _inference(), locked))
+@lru_cache(maxsize=4)
+def _rendered(door: str, locked: bool) -> bytes:
+    return strict_json.dumps(describe(OPERATIONS + _inference() + _dialect(door), locked))
 
 
 def describe(operations: Iterable[Operation], locked: bool) -> Schema:
@@ -299,11 +304,13 @@ class _Schemas:
 
 
 def _types(operation: Operation) -> list[Any]:
-    return [one for one in (operation.answer, operation.body, *operation.also.values()) if one is not None]
+    told = (operation.answer, operation.body, operation.failure, *operation.also.values())
+    return [one for one in told if one is not None]
 
 
 def _operation(operation: Operation, schemas: _Schemas) -> Schema:
     summary, _, more = _words(operation.handler).partition("\n\n")
+    usual = {} if operation.status is None else {operation.status: operation.answer}
     posted = WITH_BODY if operation.method not in ("GET", "DELETE") else frozenset()
     told: Schema = {
         "operationId": _identifier(operation),
@@ -314,11 +321,13 @@ def _operation(operation: Operation, schemas: _Schemas) -> Schema:
             *map(_query_parameter, operation.parameters),
         ],
         "responses": {
-            str(status): _answer(HTTPStatus(status).phrase, operation.media, schemas[kind])
-            for status, kind in {operation.status: operation.answer, **operation.also}.items()
+            str(status): _answered(HTTPStatus(status).phrase, operation, kind, schemas)
+            for status, kind in {**usual, **operation.also}.items()
         },
     }
-    for status in sorted(ALWAYS | posted | operation.errors):
+    if operation.failure is not None:
+        told["responses"]["default"] = _answer("What went wrong.", JSON, schemas[operation.failure])
+    for status in sorted(ALWAYS | posted | operation.errors) if operation.failure is None else ():
         told["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{_name(status)}"})
     if more:
         told["description"] = more
@@ -327,6 +336,16 @@ def _operation(operation: Operation, schemas: _Schemas) -> Schema:
         told["requestBody"] = {"required": operation.body_required, "content": content}
     if operation.path == "/health":
         told["security"] = []
+    return told
+
+
+def _answered(meaning: str, operation: Operation, kind: Any, schemas: _Schemas) -> Schema:
+    if kind is None:
+        told = _answer(meaning, JSON, {})
+        return {name: part for name, part in told.items() if name != "content"}
+    told = _answer(meaning, operation.media, schemas[kind])
+    if operation.streams:
+        told["content"][NDJSON] = {"schema": schemas[kind]}
     return told
 
 
@@ -354,6 +373,13 @@ def _query_parameter(one: Flag | Count) -> Schema:
 def _path_parameter(name: str) -> Schema:
     told = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     return told
+
+
+def _dialect(door: str) -> tuple[Operation, ...]:
+    """The paths that only this door has."""
+    from llamarunner.server import ollama_operations  # which is made of what is here
+
+    return ollama_operations.operations() if door == "ollama" else ()
 
 
 def _inference() -> tuple[Operation, ...]:
