@@ -75,7 +75,11 @@ class Unauthorized(LlamaRunnerError):
 
 
 class WrongKey(Unauthorized):
-    """A key was given, and is none of the door's."""
+    """A key was given, and is none of the door's; `given` is what it was, and is told to nobody else."""
+
+    def __init__(self, message: str, *, given: str = "") -> None:
+        super().__init__(message)
+        self.given = given
 
 
 class Forbidden(LlamaRunnerError):
@@ -99,6 +103,7 @@ class ModelNotFound(LlamaRunnerError):
         hint = f" Available: {', '.join(known[:10])}." if known else ""
         missing = "No model was named, and there is no single model to choose."
         super().__init__((f"The model '{name}' was not found." if name else missing) + hint, param="model")
+        self.known = known
 
 
 class WebhookNotFound(LlamaRunnerError):

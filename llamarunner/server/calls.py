@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from llamarunner.catalog import ModelEntry
 from llamarunner.catalog.entry import NO_PRESET
 from llamarunner.dialects import chat
 from llamarunner.dialects.ollama import presets
 from llamarunner.fleet.launch import Task
 from llamarunner.server.record import Record, log_prompt
-from llamarunner.server.resolve import resolve
 from llamarunner.server.services import View
 from llamarunner.server.upstream import Body, Call
 from llamarunner.server.wishes import own_manner
@@ -21,26 +21,26 @@ TALKS = (  # their bodies have messages
 
 
 def call_of(
-    view: View, record: Record, path: str, task: Task | None, asked: tuple[bytes | None, dict[str, object]]
+    view: View, record: Record, path: str, found: tuple[ModelEntry, Task], asked: tuple[bytes | None, dict[str, object]]
 ) -> Call:
-    """Find the model, check what is asked, and make the call of it; the record takes over what is known by then.
+    """Check what is asked of the model that was found, and make the call of it; the record takes over what is known.
+
 
     What the model brings along (a system text, options) goes in where the request does not say.
 
-    `path` is the process's; `task` None is answered by any model; `asked` is the document, and its bytes if it is as
-    it came. The model gets its name of the catalog, which its answers repeat.
-    Raises InvalidRequest that names the field, ModelNotFound or ModelNotLoaded.
+    `path` is the process's; `asked` is the document, and its bytes if it is as it came. The model gets its name of the
+    catalog, which its answers repeat. Raises InvalidRequest that names the field.
     """
     raw, document = asked
-    entry, fit = resolve(view, document, task)
+    entry, task = found
     record.model_id = entry.id
     if view.services.settings.logging.prompts:
         log_prompt(record, document)
     if path in TALKS:
         chat.check_messages(document)
-    if document.get("model") != entry.id:
-        raw, document = None, {**document, "model": entry.id}
+    if document.get("model") != entry.instance_id:
+        raw, document = None, {**document, "model": entry.instance_id}
     if entry.preset != NO_PRESET:
         raw, document = None, presets.passed_on(path, document, entry.preset)
     body = Body(document, raw, loopback=view.is_local(record.client))
-    return Call(entry, fit, path, body, own_manner(view, entry, fit))
+    return Call(entry, task, path, body, own_manner(view, entry, task))

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
+from llamarunner.dialects.lmstudio.errors import V0, unexpected
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
 from llamarunner.server import (
     anthropic_api,
@@ -26,6 +27,10 @@ from llamarunner.server import (
     channel,
     guards,
     library_api,
+    lmstudio_downloads,
+    lmstudio_models,
+    lmstudio_openai,
+    lmstudio_v0,
     logs_api,
     manage_api,
     metrics_api,
@@ -121,6 +126,9 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes["GET", f"/v1{path}"] = routes["GET", path]
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
+    if name == "lmstudio":
+        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES
+        routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 
@@ -132,6 +140,8 @@ async def _unrouted(request: web.Request) -> web.StreamResponse:
             return web.Response(status=301 if request.method in ("GET", "HEAD") else 307, headers={"Location": tidy})
         if not request.path.startswith("/v1/"):
             return _as_ollama_says(allowed)
+    if request.app[VIEW].name == "lmstudio":
+        return _as_lmstudio_says(request, allowed)
     if not allowed:
         raise RouteNotFound(f"There is nothing at {request.path[:200]}.")
     error = MethodNotAllowed(f"{request.method[:20]} is not possible here; use {' or '.join(allowed)}.")
@@ -157,6 +167,14 @@ async def _tidied(request: web.Request) -> str | None:
         return None
     found = await request.app.router.resolve(request.clone(rel_url=tidy))
     return tidy + mark + query if found.handler is not _unrouted else None
+
+
+def _as_lmstudio_says(request: web.Request, allowed: Sequence[str]) -> web.Response:
+    error = unexpected(request.method, request.path, known=bool(allowed))
+    response = guards.render(request, error, None if request.path.startswith("/v1/") else V0)
+    if allowed:
+        response.headers["Allow"] = ", ".join(allowed)
+    return response
 
 
 async def _methods_of(request: web.Request) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from llamarunner.dialects.ollama import requests
 from llamarunner.server import library_api, ollama_api
-from llamarunner.server.openapi import Operation
+from llamarunner.server.operation import Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +233,6 @@ _STREAMED = (OllamaChatAnswer, OllamaGenerateAnswer, OllamaProgress)
 _UPLOAD = ("POST", "/api/blobs/{digest}")
 
 
-def operations() -> tuple[Operation, ...]:
-    """All of Ollama's paths."""
-    return tuple(_operation(*route, handler) for route, handler in (ollama_api.ROUTES | library_api.ROUTES).items())
-
-
 def _operation(method: str, path: str, handler: Handler) -> Operation:
     upload = (method, path) == _UPLOAD
     return Operation(
@@ -251,3 +246,8 @@ def _operation(method: str, path: str, handler: Handler) -> Operation:
         failure=OllamaError,
         tag="ollama",
     )
+
+
+OPERATIONS: tuple[Operation, ...] = tuple(
+    _operation(*route, handler) for route, handler in (ollama_api.ROUTES | library_api.ROUTES).items()
+)

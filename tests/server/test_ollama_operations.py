@@ -31,7 +31,7 @@ def recorded() -> list[tuple[str, str, str, str]]:
 def test_every_path_is_described() -> None:
     routes = {key: handler for key, handler in listener._routes("ollama").items() if key[1].startswith("/api/")}
     both = {key for key in routes if key[0] == "HEAD" and ("GET", key[1]) in routes}
-    told = {(one.method, one.path): one.handler for one in ollama_operations.operations()}
+    told = {(one.method, one.path): one.handler for one in ollama_operations.OPERATIONS}
     assert told == {key: handler for key, handler in routes.items() if key not in both}
     assert not [path for path in json.loads(openapi._rendered("lmstudio", locked=False))["paths"] if "/api/" in path]
 
@@ -51,5 +51,5 @@ def test_what_was_recorded_is_as_described(route: str, name: str, status: str, b
 def test_all_that_answers_was_recorded() -> None:
     answered = {route for route, _, status, _ in recorded() if status.startswith("2")}
     empty = {"post /api/copy", "delete /api/delete", "head /api/blobs/{digest}", "post /api/blobs/{digest}"}
-    wanted = {f"{one.method.lower()} {one.path}" for one in ollama_operations.operations() if one.status is not None}
+    wanted = {f"{one.method.lower()} {one.path}" for one in ollama_operations.OPERATIONS if one.status is not None}
     assert answered == wanted - empty

@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "threads": ("--n_threads", int),
     "threads_batch": ("--n_threads_batch", int),
     "n_gpu_layers": ("--n_gpu_layers", lambda layers: LAYERS.get(layers, layers)),
+    "kv_offload": ("--offload_kqv", lambda on: "true" if on else "false"),
     "main_gpu": ("--main_gpu", int),
     "split_mode": ("--split_mode", SPLIT_MODES.__getitem__),
     "flash_attn": ("--flash_attn", lambda switch: "true" if switch == "on" else "false"),
@@ -84,7 +85,7 @@ def describe(entry: ModelEntry, settings: ModelSettings, task: Task, api_key: st
 
 def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
     yield Option("--model", (str(entry.path),), "model")
-    yield Option("--model_alias", (entry.id,))
+    yield Option("--model_alias", (entry.instance_id,))
     yield Option("--host", ("127.0.0.1",))
     yield Option("--port", ("0",))
     yield Option("--interrupt_requests", ("false",))
