@@ -171,7 +171,8 @@ async def _tidied(request: web.Request) -> str | None:
 
 def _as_lmstudio_says(request: web.Request, allowed: Sequence[str]) -> web.Response:
     error = unexpected(request.method, request.path, known=bool(allowed))
-    response = guards.render(request, error, None if request.path.startswith("/v1/") else V0)
+    ours = allowed or request.path.startswith("/v1/")
+    response = guards.render(request, error, V0 if request.path.startswith("/api/") or not ours else None)
     if allowed:
         response.headers["Allow"] = ", ".join(allowed)
     return response
