@@ -118,7 +118,7 @@ async def _read(
                 with suppress(ValueError):
                     await inbound.send(SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False)))
         except ValueError:  # as `readline` says that there is no end of a line
-            wire.lose(f"It sent a message of more than {MESSAGE_BYTES >> 20} MiB.")
+            wire.lose(f"It sent a message of more than {MESSAGE_BYTES >> 10} KiB.")
     while await stdout.read(CHUNK):  # so that it can go on to its end
         pass
 

@@ -11,6 +11,7 @@ from mcp.shared._stream_protocols import ReadStream
 from mcp.shared.message import SessionMessage
 
 MESSAGE_BYTES = 4 * 1024 * 1024
+EVENT_BYTES = 896 * 1024  # of one over SSE, where the SDK gives up a little later without a word
 TOTAL_BYTES = 64 * 1024 * 1024  # of all that a server sends in one request
 TOTAL_MESSAGES = 10_000
 
@@ -22,6 +23,7 @@ class Wire:
         self.fault: str | None = None  # what went wrong, as far as it was noticed here
         self.status: int | None = None  # of the last answer to a message sent by HTTP
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready = False  # its tools are known
         self._bytes = 0
         self._messages = 0
 
@@ -34,6 +36,11 @@ class Wire:
         self.note(reason)
         if not self.lost.done():
             self.lost.set_result(None)
+
+    def end(self) -> None:
+        """Nothing more will come. Before it was ready, there may be another way to speak to it."""
+        if self.ready:
+            self.lose("It closed the connection.")
 
     def count(self, size: int) -> bool:
         """Count bytes; False if they are too many."""
@@ -51,14 +58,18 @@ class Wire:
 
 
 class Counted:
-    """A stream of a server's messages that ends where they are too many."""
+    """A stream of a server's messages that ends where they are too many, and tells of its end."""
 
     def __init__(self, stream: ReadStream[SessionMessage | Exception], wire: Wire) -> None:
         self._stream = stream
         self._wire = wire
 
     async def receive(self) -> SessionMessage | Exception:
-        message = await self._stream.receive()
+        try:
+            message = await self._stream.receive()
+        except anyio.EndOfStream:
+            self._wire.end()
+            raise
         if not self._wire.count_message():
             raise anyio.EndOfStream
         return message
