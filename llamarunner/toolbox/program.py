@@ -80,6 +80,7 @@ async def stdio(program: Program, wire: Wire, output: Output) -> AsyncIterator[T
                 tasks.create_task(_read(cast(asyncio.StreamReader, process.stdout), inbound, wire)),
                 tasks.create_task(_write(cast(asyncio.StreamWriter, process.stdin), outbound)),
                 tasks.create_task(_drain(cast(asyncio.StreamReader, process.stderr), output)),
+                tasks.create_task(_watch(transport.get_pid(), process, wire)),
             ]
             try:
                 yield Counted(read, wire), write
@@ -106,6 +107,14 @@ async def _end(transport: asyncio.SubprocessTransport, process: Process) -> None
     finally:
         group.end(leader, hard=True)
         await asyncio.wait({process.exited}, timeout=REAP_SECONDS)
+
+
+async def _watch(leader: int, process: Process, wire: Wire) -> None:
+    """When the program ends, end what it started, which would keep its pipes open."""
+    await asyncio.wait({process.exited})
+    group.end(leader, hard=True)
+    await asyncio.sleep(GRACE_SECONDS)  # for the last of its output
+    wire.end()
 
 
 async def _read(

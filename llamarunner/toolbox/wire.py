@@ -12,7 +12,7 @@ from mcp.shared.message import SessionMessage
 
 MESSAGE_BYTES = 4 * 1024 * 1024
 EVENT_BYTES = 896 * 1024  # of one over SSE, where the SDK gives up a little later without a word
-TOTAL_BYTES = 64 * 1024 * 1024  # of all that a server sends in one request
+TOTAL_BYTES = 32 * 1024 * 1024  # of all that a server sends in one request
 TOTAL_MESSAGES = 10_000
 
 

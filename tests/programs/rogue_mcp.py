@@ -47,44 +47,78 @@ def listed(params: dict[str, Any]) -> dict[str, Any]:
     return {"tools": LISTS.get(WAY, [TOOL])}
 
 
+Content = list[dict[str, Any]]
+
+
+def dies(number: Any, content: Content) -> None:
+    print("out of luck", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def sleeps(number: Any, content: Content) -> None:
+    time.sleep(600)
+
+
+def other_ids(number: Any, content: Content) -> None:
+    for other in (number + 1, str(number) + "x", -1):
+        say({"id": other, "result": {"content": content}})
+
+
+def long_line(number: Any, content: Content) -> None:
+    sys.stdout.write('{"jsonrpc": "2.0", "x": "')
+    while True:
+        sys.stdout.write("x" * 65_536)
+
+
+def notifies(number: Any, content: Content) -> None:
+    while True:
+        say({"method": "notifications/message", "params": {"level": "info", "data": "x"}})
+
+
+def asks(number: Any, content: Content) -> None:
+    for one in range(1_000_000):
+        say({"id": f"s{one}", "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}})
+
+
+def prints(number: Any, content: Content) -> None:
+    while True:
+        sys.stderr.write("x" * 65_536)
+
+
+def wrong_shape(number: Any, content: Content) -> None:
+    say({"id": number, "result": {"content": "three"}})
+
+
+def not_a_number(number: Any, content: Content) -> None:
+    say({"id": number, "result": {"content": [], "structuredContent": {"x": float("nan")}}})
+
+
+def refuses(number: Any, content: Content) -> None:
+    say({"id": number, "error": {"code": -32000, "message": "not today"}})
+
+
+def changes(number: Any, content: Content) -> None:
+    say({"method": "notifications/tools/list_changed"})
+    LISTS["changes"] = [{"name": "subtract", "inputSchema": SCHEMA}]
+    adds(number, content)
+
+
+def adds(number: Any, content: Content) -> None:
+    say({"id": number, "result": {"content": content}})
+
+
+CALLS = {
+    call.__name__: call
+    for call in (
+        *(dies, sleeps, other_ids, long_line, notifies, asks),
+        *(prints, wrong_shape, not_a_number, refuses, changes),
+    )
+}
+
+
 def called(number: Any, params: dict[str, Any]) -> None:
     text = str(params["arguments"].get("a", 0) + params["arguments"].get("b", 0))
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-    match WAY:
-        case "dies":
-            print("out of luck", file=sys.stderr, flush=True)
-            os._exit(3)
-        case "sleeps":
-            time.sleep(600)
-        case "other_ids":
-            for other in (number + 1, str(number) + "x", -1):
-                say({"id": other, "result": {"content": content}})
-            return
-        case "long_line":
-            sys.stdout.write('{"jsonrpc": "2.0", "x": "')
-            while True:
-                sys.stdout.write("x" * 65_536)
-        case "notifies":
-            while True:
-                say({"method": "notifications/message", "params": {"level": "info", "data": "x"}})
-        case "asks":
-            for one in range(1_000_000):
-                say({"id": f"s{one}", "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}})
-        case "prints":
-            while True:
-                sys.stderr.write("x" * 65_536)
-        case "wrong_shape":
-            say({"id": number, "result": {"content": "three"}})
-        case "not_a_number":
-            print('{"jsonrpc":"2.0","id":%d,"result":{"content":[],"structuredContent":{"x":NaN}}}' % number, flush=True)
-        case "refuses":
-            say({"id": number, "error": {"code": -32000, "message": "not today"}})
-        case "changes":
-            say({"method": "notifications/tools/list_changed"})
-            LISTS["changes"] = [{"name": "subtract", "inputSchema": SCHEMA}]
-            say({"id": number, "result": {"content": content}})
-        case _:
-            say({"id": number, "result": {"content": content}})
+    CALLS.get(WAY, adds)(number, [{"type": "text", "text": text}])
 
 
 def answer(message: dict[str, Any]) -> None:
@@ -93,7 +127,12 @@ def answer(message: dict[str, Any]) -> None:
         case "initialize" if WAY != "silent":
             version = "1999-01-01" if WAY == "other_version" else params["protocolVersion"]
             info = {"name": "rogue", "version": "1"}
-            say({"id": number, "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}})
+            say(
+                {
+                    "id": number,
+                    "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info},
+                }
+            )
         case "tools/list":
             say({"id": number, "result": listed(params)})
         case "tools/call":

@@ -15,7 +15,7 @@ import uvicorn
 
 from llamarunner.config import McpSettings, OutboundSettings
 from llamarunner.outbound import Outbound
-from llamarunner.toolbox import Asker, Integration, Toolbox, Toolboxes
+from llamarunner.toolbox import Asker, Integration, Toolbox, Toolboxes, ToolFailed
 from tests.conftest import PROGRAMS
 from tests.programs import mcp_server
 
@@ -49,6 +49,25 @@ async def opened(*integrations: Integration, **settings: Any) -> AsyncIterator[T
     """One toolbox."""
     async with boxes(**settings) as toolboxes, toolboxes.opened(integrations, LOCAL) as toolbox:
         yield toolbox
+
+
+async def refused(*integrations: Integration, **settings: Any) -> ToolFailed:
+    """Why a toolbox does not open."""
+    try:
+        async with opened(*integrations, **settings):
+            raise AssertionError("it opened")
+    except ToolFailed as error:
+        return error
+
+
+async def lost(integration: Integration, **settings: Any) -> ToolFailed:
+    """Why its tool `add` cannot be called."""
+    async with opened(integration, **settings) as toolbox:
+        try:
+            outcome = await toolbox.call("add", {"a": 1, "b": 2})
+        except ToolFailed as error:
+            return error
+    raise AssertionError(f"it gave {outcome}")
 
 
 @contextmanager

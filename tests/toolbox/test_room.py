@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -33,9 +33,8 @@ def servers_file(tmp_path: Path, origin: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-async def fresh() -> AsyncIterator[None]:
+def fresh() -> None:
     events.clear()
-    yield
 
 
 def by_url(origin: str, path: str, **more: object) -> Ephemeral:
@@ -143,7 +142,7 @@ async def _told(toolbox: Toolbox, event: str) -> None:
     """Wait until a server of another process tells that it happened."""
     async with asyncio.timeout(10):
         while event not in (await toolbox.call("happened", {})).output:
-            await asyncio.sleep(0.02)
+            await toolbox.call("wait", {"seconds": 0.02})
 
 
 @pytest.mark.parametrize("way", ["http", "sse", "program"])
