@@ -36,6 +36,7 @@ _WINDOWS = (
 INHERITED = _WINDOWS if sys.platform == "win32" else _POSIX
 GRACE_SECONDS = 1.0  # for the end of its input, and again for TERM
 REAP_SECONDS = 5.0
+REST_SECONDS = 0.2  # for what is still in its pipes
 CHUNK = 65_536
 
 
@@ -80,15 +81,16 @@ async def stdio(program: Program, wire: Wire, output: Output) -> AsyncIterator[T
                 tasks.create_task(_read(cast(asyncio.StreamReader, process.stdout), inbound, wire)),
                 tasks.create_task(_write(cast(asyncio.StreamWriter, process.stdin), outbound)),
                 tasks.create_task(_drain(cast(asyncio.StreamReader, process.stderr), output)),
-                tasks.create_task(_watch(transport.get_pid(), process, wire)),
             ]
+            watch = tasks.create_task(_watch(transport.get_pid(), process, wire))
             try:
                 yield Counted(read, wire), write
             finally:
                 write.close()
                 read.close()
                 await _end(transport, process)
-                for pump in pumps:
+                await asyncio.wait(pumps, timeout=REST_SECONDS)
+                for pump in (watch, *pumps):
                     pump.cancel()
     finally:
         for stream in (inbound, outbound):

@@ -58,6 +58,7 @@ class Session:
         self._settings = settings
         self._outbound = outbound
         self._output = Output()
+        self._parted = False  # in good order
         self._wire = Wire()
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -77,7 +78,7 @@ class Session:
                     continue
             break
         self._wire.lose(reason)
-        if not self._leaving.done():
+        if not self._parted:
             self._tell()
 
     async def connected(self, deadline: float) -> None:
@@ -151,6 +152,7 @@ class Session:
             try:
                 await asyncio.wait({self._leaving, self._wire.lost}, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                self._parted = self._leaving.done()
                 self._wire.lose(CLOSED)  # so that nobody calls while it is being closed
 
     async def _listed(self) -> list[Listed]:

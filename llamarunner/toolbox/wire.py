@@ -9,11 +9,13 @@ from typing import Self
 import anyio
 from mcp.shared._stream_protocols import ReadStream
 from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCRequest
 
 MESSAGE_BYTES = 4 * 1024 * 1024
 EVENT_BYTES = 896 * 1024  # of one over SSE, where the SDK gives up a little later without a word
 TOTAL_BYTES = 32 * 1024 * 1024  # of all that a server sends in one request
-TOTAL_MESSAGES = 10_000
+TOTAL_MESSAGES = 5_000
+TOTAL_QUESTIONS = 100  # messages that want an answer, of which each costs a task
 
 
 class Wire:
@@ -26,6 +28,7 @@ class Wire:
         self.ready = False  # its tools are known
         self._bytes = 0
         self._messages = 0
+        self._questions = 0
 
     def note(self, reason: str) -> None:
         """Something went wrong, and may be the end of it; the first reason counts."""
@@ -49,12 +52,15 @@ class Wire:
             self.lose(f"It sent more than {TOTAL_BYTES >> 20} MiB.")
         return self._bytes <= TOTAL_BYTES
 
-    def count_message(self) -> bool:
+    def count_message(self, message: SessionMessage | Exception) -> bool:
         """Count a message; False if they are too many."""
         self._messages += 1
         if self._messages > TOTAL_MESSAGES:
             self.lose(f"It sent more than {TOTAL_MESSAGES} messages.")
-        return self._messages <= TOTAL_MESSAGES
+        self._questions += isinstance(message, SessionMessage) and isinstance(message.message, JSONRPCRequest)
+        if self._questions > TOTAL_QUESTIONS:
+            self.lose(f"It asked more than {TOTAL_QUESTIONS} questions.")
+        return self._messages <= TOTAL_MESSAGES and self._questions <= TOTAL_QUESTIONS
 
 
 class Counted:
@@ -70,7 +76,7 @@ class Counted:
         except anyio.EndOfStream:
             self._wire.end()
             raise
-        if not self._wire.count_message():
+        if not self._wire.count_message(message):
             raise anyio.EndOfStream
         return message
 

@@ -252,7 +252,7 @@ LOST: dict[str, tuple[Answer, str, float]] = {
     "endless_line": (endless(b"x" * 65_536, "text/event-stream"), "message of more than 4096 KiB", 30),
     "endless_lines": (endless(b"data: " + b"x" * 65_536 + b"\n", "text/event-stream"), "closed|more than", 30),
     "endless_comments": (endless(b":" + b" " * 65_536 + b"\n", "text/event-stream"), "It sent more than 32 MiB", 60),
-    "endless_events": (endless(NOTE, "text/event-stream"), "It sent more than 10000 messages", 60),
+    "endless_events": (endless(NOTE, "text/event-stream"), "It sent more than 5000 messages", 60),
     "packed": (packed, "compressed", 30),
     "hanging_up": (hanging_up, "closed before the answer", 30),
     "ended": (ended, "closed", 30),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
@@ -175,16 +176,14 @@ async def test_s33_a_request_that_is_cancelled_leaves_nothing(way: str, origin: 
 
 async def test_what_is_open_is_ended_with_the_server(servers_file: Path) -> None:
     """As when the server stops while a chat goes on."""
-    async with boxes(servers_file) as toolboxes:
-        opening = toolboxes.opened([Plugin("mcp/program", ["wait"])], LOCAL)
-        toolbox = await opening.__aenter__()
-        (child,) = psutil.Process().children()
-        await toolboxes.__aexit__()
-        assert not child.is_running()
-        with pytest.raises(ToolFailed):
-            await toolbox.call("wait", {"seconds": 0})
-        await opening.__aexit__(None, None, None)
-        await toolboxes.__aenter__()
+    async with AsyncExitStack() as server:
+        toolboxes = await server.enter_async_context(boxes(servers_file))
+        async with toolboxes.opened([Plugin("mcp/program", ["wait"])], LOCAL) as toolbox:
+            (child,) = psutil.Process().children()
+            await server.aclose()
+            assert not child.is_running()
+            with pytest.raises(ToolFailed):
+                await toolbox.call("wait", {"seconds": 0})
 
 
 def test_the_sdk_is_not_imported_at_the_start() -> None:
