@@ -174,6 +174,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         services.library = await stack.enter_async_context(Library(catalog, services.outbound, services.reconcile))
         await stack.enter_async_context(services.webhooks)
+        await stack.enter_async_context(services.toolboxes)
         stack.callback(services.spool.close)
         await asyncio.to_thread(services.spool.sweep)
         urls = {}

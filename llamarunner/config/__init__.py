@@ -4,6 +4,7 @@ from llamarunner.config.audio import AudioSettings, SpeechSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
+from llamarunner.config.mcp import McpSettings
 from llamarunner.config.model import LIFE, LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
@@ -41,6 +42,7 @@ __all__ = [
     "LogFormat",
     "LoggingSettings",
     "LoraAdapter",
+    "McpSettings",
     "ModelSettings",
     "OllamaDoor",
     "OutboundSettings",

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 from llamarunner.config.audio import AudioSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.logs import LoggingSettings
+from llamarunner.config.mcp import McpSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind, parts_for
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
@@ -238,6 +239,7 @@ class Settings(Frozen):
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
     outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
     webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")
+    mcp: McpSettings = Field(McpSettings(), description="Which MCP servers give tools to chats.")
     logging: LoggingSettings = Field(LoggingSettings(), description="What the log tells, and how.")
 
     def for_model(self, model_id: str) -> ModelSettings:

@@ -31,6 +31,7 @@ from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.spool import Spool
+from llamarunner.toolbox import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
 
@@ -51,6 +52,7 @@ class Services:
     figures: Figures = field(init=False)
     outbound: Outbound = field(init=False)
     webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors
+    toolboxes: Toolboxes = field(init=False)  # likewise
     metrics: Metrics = field(init=False)
     records: Records = field(init=False)
     children: Children = field(init=False)
@@ -62,6 +64,7 @@ class Services:
         self.figures = Figures(self.client)
         self.outbound = Outbound(self.settings.outbound, self.own_ports)
         self.webhooks = Webhooks(self.settings.webhooks, self.outbound, self.bus)
+        self.toolboxes = Toolboxes(self.settings.mcp, self.outbound)
         self.metrics = Metrics(self.version, self.catalog.known)
         self.bus.listen(self.metrics.hear)
         self.records = Records(self.bus, self.metrics)
@@ -87,6 +90,7 @@ class Services:
         self.settings = settings
         self.outbound.settings = settings.outbound
         self.webhooks.configure(settings.webhooks)
+        self.toolboxes.configure(settings.mcp)
         self.crowd.rules = settings.server.connections
         self.spool.configure(settings.audio.upload_folder)
         for view in self.views:
