@@ -96,6 +96,12 @@ class ModelEntry:
     digest: str | None = None  # sha256 of the manifest, 64 hexadecimal digits
     preset: Preset = field(default=NO_PRESET, repr=False, hash=False)
     adapters: tuple[Path, ...] = ()  # LoRA adapters that belong to it
+    instance: int = 1  # which of its instances is meant, where several run
+
+    @property
+    def instance_id(self) -> str:
+        """What the meant instance is called: the first as the model, others `id:2`, `id:3`."""
+        return self.id if self.instance == 1 else f"{self.id}:{self.instance}"
 
     def memory_needed(self, ctx_size: int) -> int:
         """Estimate the bytes that an instance of llama.cpp takes, for `ctx_size` tokens in all slots together."""

@@ -1,0 +1,222 @@
+"""The facts of a model and of its instances as LM Studio tells them, by whichever of its APIs.
+
+A *key* names a model, an *instance id* one of its running instances: `key`, `key:2`, `key:3`. Which keys of an object
+are left out and which are null follows LM Studio's REST API v1 and v0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from llamarunner.catalog import Capability, ModelEntry, Source
+from llamarunner.config import ModelSettings
+
+Object = dict[str, Any]
+
+NOBODY = "local"  # the publisher of a file that does not say who made it
+OURS = "llamarunner"
+FORMAT = "gguf"
+EVAL_BATCH = 2048  # llama.cpp's own
+_GENERATES = frozenset({Capability.CHAT, Capability.COMPLETION})
+_EMBEDS = frozenset({Capability.EMBEDDING, Capability.RERANK})
+_SIZE_LABEL = re.compile(r"\d+(x\d+)?(\.\d+)?[KMBTQ](-A\d+(\.\d+)?[KMBTQ])?", re.IGNORECASE)
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How weights are stored: llama.cpp's name of it, and about how many bits each takes."""
+
+    name: str
+    bits: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is known of a model, loaded or not."""
+
+    key: str
+    publisher: str
+    display_name: str
+    kind: Literal["llm", "vlm", "embedding"]
+    architecture: str | None
+    quantization: Quantization | None
+    params: str | None  # such as 4B or 30B-A3B
+    size_bytes: int
+    max_context_length: int  # tokens; 0 if the file does not say
+    tool_use: bool  # trained for it
+    reasoning: bool  # thinks, unless it is told not to
+    description: str | None
+    format: Literal["gguf"] = FORMAT
+
+    @property
+    def type(self) -> Literal["llm", "embedding"]:
+        """What v1 and the SDKs call it, to which a vision model is an LLM that can see."""
+        return "embedding" if self.kind == "embedding" else "llm"
+
+    @property
+    def vision(self) -> bool:
+        return self.kind == "vlm"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How an instance runs. `num_experts` is for mixtures of experts alone."""
+
+    context_length: int  # tokens that one request can have
+    eval_batch_size: int
+    parallel: int
+    flash_attention: bool
+    num_experts: int | None
+    offload_kv_cache_to_gpu: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A loaded instance of a model."""
+
+    id: str
+    config: Config
+
+
+def is_told(entry: ModelEntry) -> bool:
+    """Tell whether LM Studio could have a model: speech models are neither LLMs nor embedding models."""
+    return not entry.error and not entry.capabilities.isdisjoint(_GENERATES | _EMBEDS)
+
+
+def model(entry: ModelEntry) -> Model:
+    """Tell the facts of a model for which `is_told` holds."""
+    header = entry.header
+    generates = not entry.capabilities.isdisjoint(_GENERATES)
+    sees = Capability.VISION in entry.capabilities
+    return Model(
+        key=entry.id,
+        publisher=publisher(entry),
+        display_name=(header.text("general.name") if header else None) or entry.id,
+        kind=("vlm" if sees else "llm") if generates else "embedding",
+        architecture=entry.architecture,
+        quantization=_quantization(entry.quantization),
+        params=_params(entry),
+        size_bytes=entry.size + entry.mmproj_size,
+        max_context_length=entry.context_length or 0,
+        tool_use=Capability.TOOLS in entry.capabilities,
+        reasoning=Capability.THINKING in entry.capabilities,
+        description=(header.text("general.description") if header else None) or None,
+    )
+
+
+def publisher(entry: ModelEntry) -> str:
+    """Who published a model, by its place or its file."""
+    if entry.source is Source.DEMO:
+        return OURS
+    said = entry.header.text("general.organization") if entry.header else None
+    return entry.publisher or said or NOBODY
+
+
+def config(entry: ModelEntry, settings: ModelSettings, context_length: int, slots: int) -> Config:
+    """Tell how an instance with these settings runs; `context_length` and `slots` are what it was granted."""
+    return Config(
+        context_length=context_length,
+        eval_batch_size=settings.batch_size or EVAL_BATCH,
+        parallel=slots,
+        flash_attention=settings.flash_attn != "off",
+        num_experts=_experts(entry),
+        offload_kv_cache_to_gpu=True,
+    )
+
+
+# ── REST v1 ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def v1_model(told: Model, instances: Sequence[Instance]) -> Object:
+    """One model of GET /api/v1/models, its keys in LM Studio's order."""
+    llm = told.type == "llm"
+    quantization = told.quantization
+    document = {
+        "type": told.type,
+        "publisher": told.publisher,
+        "key": told.key,
+        "display_name": told.display_name,
+        "architecture": told.architecture,
+        "quantization": quantization and {"name": quantization.name, "bits_per_weight": quantization.bits},
+        "size_bytes": told.size_bytes,
+        "params_string": told.params,
+        "loaded_instances": [{"id": one.id, "config": v1_config(told, one.config)} for one in instances],
+        "max_context_length": told.max_context_length,
+        "format": told.format,
+        "capabilities": _capabilities(told),
+        "description": told.description,
+    }
+    absent = () if llm else ("architecture", "capabilities", "description")
+    return {key: value for key, value in document.items() if key not in absent}
+
+
+def v1_config(told: Model, chosen: Config) -> Object:
+    """The configuration of an instance; of an embedding model only what it has a use for."""
+    document = asdict(chosen)
+    if told.type == "embedding":
+        return {"context_length": chosen.context_length, "parallel": chosen.parallel}
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def v1_load_config(told: Model, chosen: Config) -> Object:
+    """What a load echoes of how the new instance runs."""
+    if told.type == "embedding":
+        return {"context_length": chosen.context_length}
+    keys = ("context_length", "eval_batch_size", "flash_attention", "offload_kv_cache_to_gpu", "num_experts")
+    document = asdict(chosen)
+    return {key: document[key] for key in keys if document[key] is not None}
+
+
+def _capabilities(told: Model) -> Object:
+    can: Object = {"vision": told.vision, "trained_for_tool_use": told.tool_use}
+    if told.reasoning:
+        can["reasoning"] = {"allowed_options": ["off", "on"], "default": "on"}
+    return can
+
+
+# ── REST v0 ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def v0_model(told: Model, instance: str | None = None, state: str = "not-loaded", context: int | None = None) -> Object:
+    """One item of GET /api/v0/models: a model, or an instance by its id with the context that it has."""
+    document: Object = {
+        "id": instance or told.key,
+        "object": "model",
+        "type": "embeddings" if told.kind == "embedding" else told.kind,
+        "publisher": told.publisher,
+        "arch": told.architecture,
+        "compatibility_type": told.format,
+        "quantization": told.quantization.name if told.quantization else None,
+        "state": state,
+        "max_context_length": told.max_context_length,
+    }
+    if context is not None:
+        document["loaded_context_length"] = context
+    if told.tool_use:
+        document["capabilities"] = ["tool_use"]
+    return document
+
+
+def _quantization(name: str | None) -> Quantization | None:
+    """Read the bits from the name: 4 of Q4_K_M, 2 of IQ2_XXS, 16 of BF16."""
+    if not name:
+        return None
+    digits = re.search(r"\d+", name)
+    return Quantization(name.upper(), int(digits[0]) if digits else None)
+
+
+def _params(entry: ModelEntry) -> str | None:
+    """How many parameters, as the file labels itself, else counted."""
+    label = entry.header.text("general.size_label") if entry.header else None
+    if label and _SIZE_LABEL.fullmatch(label):
+        return label.upper().replace("X", "x")
+    count = entry.parameters or 0
+    return next((f"{count / size:.1f}{unit}".replace(".0", "") for size, unit in _UNITS if count >= size), None)
+
+
+def _experts(entry: ModelEntry) -> int | None:
+    return entry.header.detail("expert_used_count") if entry.header else None
