@@ -10,6 +10,6 @@ least recently when the file is full; a tree goes as a whole, since a part of it
 """
 
 from llamarunner.chats.archive import Entry, NotKept
-from llamarunner.chats.room import Chats
+from llamarunner.chats.room import Chats, new_id
 
-__all__ = ["Chats", "Entry", "NotKept"]
+__all__ = ["Chats", "Entry", "NotKept", "new_id"]

@@ -9,7 +9,7 @@ from llamarunner.config.paths import ConfigPath
 
 
 class ChatSettings(Frozen):
-    """Chats that clients go on with by the id of a response, and the rounds of those with tools."""
+    """Chats that clients go on with by the id of a response."""
 
     enabled: bool = Field(True, description="Keep chats, unless a request says `store: false`.")
     folder: ConfigPath | None = Field(
@@ -20,11 +20,6 @@ class ChatSettings(Frozen):
     max_mb: int = Field(
         1000, ge=1, le=100_000, description="Largest size of that file, in MB; the chats used least recently make room."
     )
-    max_age_days: float = Field(30, gt=0, le=3650, description="A chat that nobody went on with for so long is deleted.")
-    max_tool_rounds: int = Field(
-        20,
-        ge=1,
-        le=1000,
-        description="How many times a model may call tools before it must answer without; a round can have several "
-        "calls.",
+    max_age_days: float = Field(
+        30, gt=0, le=3650, description="A chat that nobody went on with for so long is deleted."
     )

@@ -26,6 +26,7 @@ from llamarunner.server import (
     channel,
     guards,
     library_api,
+    lmstudio_chat,
     logs_api,
     manage_api,
     metrics_api,
@@ -121,6 +122,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes["GET", f"/v1{path}"] = routes["GET", path]
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
+    if name == "lmstudio":
+        routes |= lmstudio_chat.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 

@@ -30,6 +30,7 @@ from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.spool import Spool
+from llamarunner.toolbox.room import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
 
@@ -51,6 +52,7 @@ class Services:
     outbound: Outbound = field(init=False)
     webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors
     chats: Chats = field(init=False)  # opened by whoever opens the doors
+    toolboxes: Toolboxes = field(init=False)  # the same
     metrics: Metrics = field(init=False)
     records: Records = field(init=False)
     children: Children = field(init=False)
@@ -63,6 +65,7 @@ class Services:
         self.outbound = Outbound(self.settings.outbound, self.own_ports)
         self.webhooks = Webhooks(self.settings.webhooks, self.outbound, self.bus)
         self.chats = Chats(self.settings.chats)
+        self.toolboxes = Toolboxes(self.settings.mcp, self.outbound)
         self.metrics = Metrics(self.version, self.catalog.known)
         self.bus.listen(self.metrics.hear)
         self.records = Records(self.bus, self.metrics)
@@ -89,6 +92,7 @@ class Services:
         self.outbound.settings = settings.outbound
         self.webhooks.configure(settings.webhooks)
         self.chats.configure(settings.chats)
+        self.toolboxes.configure(settings.mcp)
         self.crowd.rules = settings.server.connections
         self.spool.configure(settings.audio.upload_folder)
         for view in self.views:

@@ -174,5 +174,5 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
         services = Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
         state = settings.catalog.library.parent / "digests.json" if settings.catalog.library else None
         services.library = Library(catalog, services.outbound, services.reconcile, state=state)
-        async with services.library, services.webhooks, services.chats:
+        async with services.library, services.webhooks, services.chats, services.toolboxes:
             yield services

@@ -173,9 +173,16 @@ def v1_load_config(told: Model, chosen: Config) -> Object:
 
 def _capabilities(told: Model) -> Object:
     can: Object = {"vision": told.vision, "trained_for_tool_use": told.tool_use}
-    if told.reasoning:
-        can["reasoning"] = {"allowed_options": ["off", "on"], "default": "on"}
+    if options := reasoning_options(told):
+        can["reasoning"] = {"allowed_options": list(options), "default": "on" if "on" in options else options[0]}
     return can
+
+
+def reasoning_options(told: Model) -> tuple[str, ...]:
+    """How a model can be told to reason, in LM Studio's words; some always do, and only know how hard."""
+    if told.architecture == "gpt-oss":
+        return ("low", "medium", "high")
+    return ("off", "on") if told.reasoning else ()
 
 
 # ── REST v0 ────────────────────────────────────────────────────────────────────────────────────────────────────────
