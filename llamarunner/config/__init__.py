@@ -5,6 +5,7 @@ from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
+from llamarunner.config.mcp import McpSettings
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
@@ -42,6 +43,7 @@ __all__ = [
     "LogFormat",
     "LoggingSettings",
     "LoraAdapter",
+    "McpSettings",
     "ModelSettings",
     "OllamaDoor",
     "OutboundSettings",

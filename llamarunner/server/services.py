@@ -30,7 +30,7 @@ from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.spool import Spool
-from llamarunner.toolbox.room import Toolboxes
+from llamarunner.toolbox import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
 
