@@ -21,17 +21,21 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from llamarunner import __version__
 from llamarunner.dialects import openai, strict_json
+from llamarunner.dialects.lmstudio.chat_events import ChatAnswer
+from llamarunner.dialects.lmstudio.chat_request import ChatRequest
 from llamarunner.fleet.output import MOST_LINES
 from llamarunner.fleet.progress import Progress
 from llamarunner.server import (
     anthropic_api,
     audio_api,
+    lmstudio_chat,
     logs_api,
     manage_api,
     metrics_api,
     models_api,
     openai_api,
     query,
+    responses_api,
     webhooks_api,
 )
 from llamarunner.server.audio_form import AudioRequest, TranscriptionRequest
@@ -193,6 +197,31 @@ _FORCE = Flag("force", "Do not wait for running answers.")
 _TAIL = Count("tail", "The last so many lines.", logs_api.DEFAULT_TAIL, MOST_LINES)
 _FROM_MODEL = frozenset({404, 502, 504})
 
+_RESPONSES = (
+    Operation(
+        *("POST", "/v1/responses", responses_api.create, dict[str, JsonValue]),
+        body=responses_api.ResponseRequest,
+        body_required=True,
+        errors=_FROM_MODEL,
+        tag="inference",
+    ),
+    *(
+        Operation(method, plain(path), responses_api.ROUTES[method, path], answer, errors=_NOT_FOUND, tag="inference")
+        for method, path, answer in (
+            ("GET", responses_api.ONE, dict[str, JsonValue]),
+            ("DELETE", responses_api.ONE, responses_api.ResponseDeleted),
+            ("GET", f"{responses_api.ONE}/input_items", responses_api.InputItems),
+        )
+    ),
+    Operation(
+        *("POST", "/api/v1/chat", lmstudio_chat.chat, ChatAnswer),
+        body=ChatRequest,
+        body_required=True,
+        errors=_FROM_MODEL,
+        tag="inference",
+    ),
+)
+
 _WEBHOOKS = tuple(
     Operation(
         *(method, plain(path), webhooks_api.ROUTES[method, path], answer),
@@ -239,6 +268,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("GET", "/metrics", metrics_api.metrics, str, media=TEXT),
     *_WEBHOOKS,
+    *_RESPONSES,
     Operation(
         *("POST", "/v1/audio/transcriptions", audio_api.transcribe, SpokenText),
         body=TranscriptionForm,
