@@ -36,6 +36,7 @@ _WINDOWS = (
 INHERITED = _WINDOWS if sys.platform == "win32" else _POSIX
 GRACE_SECONDS = 1.0  # for the end of its input, and again for TERM
 REAP_SECONDS = 5.0
+REST_SECONDS = 0.2  # for what is still in its pipes
 CHUNK = 65_536
 
 
@@ -81,13 +82,15 @@ async def stdio(program: Program, wire: Wire, output: Output) -> AsyncIterator[T
                 tasks.create_task(_write(cast(asyncio.StreamWriter, process.stdin), outbound)),
                 tasks.create_task(_drain(cast(asyncio.StreamReader, process.stderr), output)),
             ]
+            watch = tasks.create_task(_watch(transport.get_pid(), process, wire))
             try:
                 yield Counted(read, wire), write
             finally:
                 write.close()
                 read.close()
                 await _end(transport, process)
-                for pump in pumps:
+                await asyncio.wait(pumps, timeout=REST_SECONDS)
+                for pump in (watch, *pumps):
                     pump.cancel()
     finally:
         for stream in (inbound, outbound):
@@ -108,6 +111,14 @@ async def _end(transport: asyncio.SubprocessTransport, process: Process) -> None
         await asyncio.wait({process.exited}, timeout=REAP_SECONDS)
 
 
+async def _watch(leader: int, process: Process, wire: Wire) -> None:
+    """When the program ends, end what it started, which would keep its pipes open."""
+    await asyncio.wait({process.exited})
+    group.end(leader, hard=True)
+    await asyncio.sleep(GRACE_SECONDS)  # for the last of its output
+    wire.end()
+
+
 async def _read(
     stdout: asyncio.StreamReader, inbound: MemoryObjectSendStream[SessionMessage | Exception], wire: Wire
 ) -> None:
@@ -118,7 +129,7 @@ async def _read(
                 with suppress(ValueError):
                     await inbound.send(SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False)))
         except ValueError:  # as `readline` says that there is no end of a line
-            wire.lose(f"It sent a message of more than {MESSAGE_BYTES >> 20} MiB.")
+            wire.lose(f"It sent a message of more than {MESSAGE_BYTES >> 10} KiB.")
     while await stdout.read(CHUNK):  # so that it can go on to its end
         pass
 

@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from llamarunner.outbound import Denied, Line, Outbound, Unreachable
 from llamarunner.toolbox.servers import Remote
-from llamarunner.toolbox.wire import MESSAGE_BYTES, Counted, Wire
+from llamarunner.toolbox.wire import EVENT_BYTES, MESSAGE_BYTES, Counted, Wire
 
 OURS = frozenset({"host", "connection", "content-length", "user-agent", "accept-encoding"})  # `Line` writes them
 OLD = frozenset({400, 404, 405, 406, 415})  # what servers of the old transport answer to the new one's first request
@@ -64,18 +64,17 @@ class Guarded(httpx2.AsyncBaseTransport):
         if _origin(request.url) != self._origin:
             raise self._failure(request, "It leads to another host, which is not followed.")
         headers = {name: value for name, value in request.headers.items() if name not in OURS}
-        body = await request.aread()
+        sent = await request.aread()
         try:
-            response = await self._line.ask(request.method, str(request.url), headers, body)
+            response = await self._line.ask(request.method, str(request.url), headers, sent)
         except Denied:
             raise self._failure(request, NOT_PUBLIC) from None
         except Unreachable as error:
             raise self._failure(request, error.message) from None
         if request.method == "POST":
             self._judge(response)
-        return httpx2.Response(
-            response.status, headers=list(response.headers.items()), stream=Body(response, self._wire)
-        )
+        body = Body(response, self._wire, EVENT_BYTES if self._strict else MESSAGE_BYTES)
+        return httpx2.Response(response.status, headers=list(response.headers.items()), stream=body)
 
     def _judge(self, response: aiohttp.ClientResponse) -> None:
         self._wire.status = response.status
@@ -89,21 +88,23 @@ class Guarded(httpx2.AsyncBaseTransport):
 
 
 class Body(httpx2.AsyncByteStream):
-    """An answer as it comes, no longer than is allowed; but for a stream, which has a limit for each event."""
+    """An answer as it comes. No message in it is longer than is allowed: the whole of it, or a line of a stream."""
 
-    def __init__(self, response: aiohttp.ClientResponse, wire: Wire) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, wire: Wire, most: int) -> None:
         self._response = response
         self._wire = wire
+        self._most = most
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size, most = 0, None if self._response.content_type == "text/event-stream" else MESSAGE_BYTES
         if self._response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise self._failure("Its answer is compressed, which was not asked for.")
+        size, lines = 0, self._response.content_type == "text/event-stream"
         try:
             async for chunk in self._response.content.iter_any():
-                size += len(chunk)
-                if most is not None and size > most:
-                    raise self._failure(f"It sent a message of more than {most >> 20} MiB.")
+                end = chunk.rfind(b"\n") + 1 if lines else 0
+                size = len(chunk) - end + (0 if end else size)
+                if size > self._most:
+                    raise self._failure(f"It sent a message of more than {self._most >> 10} KiB.")
                 if not self._wire.count(len(chunk)):
                     raise httpx2.ReadError("too much")
                 yield chunk

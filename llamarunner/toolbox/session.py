@@ -38,7 +38,8 @@ log = logging.getLogger("llamarunner.toolbox")
 MOST_PAGES = 100
 MOST_LISTED = 10_000
 SAID_LENGTH = 500  # of what a server says about an error
-CLOSED = ("Connection closed", "SSE stream")  # how the SDK's own errors of that code begin; servers use it too
+CLOSED = "The connection was closed."
+SDK_CLOSED = ("Connection closed", "SSE stream")  # how its own errors of that code begin; servers use the code too
 INFO = mcp_types.Implementation(name=AGENT, version=__version__)
 CallResult = mcp_types.CallToolResult | mcp_types.InputRequiredResult
 CALL_RESULT: TypeAdapter[CallResult] = TypeAdapter(CallResult)
@@ -57,6 +58,7 @@ class Session:
         self._settings = settings
         self._outbound = outbound
         self._output = Output()
+        self._parted = False  # in good order
         self._wire = Wire()
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -66,7 +68,7 @@ class Session:
 
     async def run(self) -> None:
         """Live until `leave`, or until the server is lost; raises nothing."""
-        reason = "The connection was closed."
+        reason = CLOSED
         for transport, mode in self._ways():
             try:
                 await self._live(transport, mode)
@@ -76,9 +78,8 @@ class Session:
                     continue
             break
         self._wire.lose(reason)
-        if not self._leaving.done():
-            printed = "\n".join(self._output.tail(20))
-            log.warning("%s: %s%s", self.server.label, self._wire.fault, f" It printed: {printed}" if printed else "")
+        if not self._parted:
+            self._tell()
 
     async def connected(self, deadline: float) -> None:
         """Wait until its tools are known, at most until then (of the loop's clock). Raises ToolFailed."""
@@ -100,13 +101,21 @@ class Session:
                 return self._complaint("The tool asks for input, which nobody can give here.")
             case MCPError() if not _is_closed(answer):
                 return self._complaint(f"MCP error {answer.error.code}: {answer.error.message[:SAID_LENGTH]}")
-        raise self.server.failed(tool, self._wire.fault or self._reason(answer))
+        self._wire.note(self._reason(answer))
+        raise self.server.failed(tool, str(self._wire.fault))
 
     def leave(self) -> bool:
         """Close it, in a while; False if it knows of nothing that it could close in good order."""
         if not self._leaving.done():
             self._leaving.set_result(None)
         return self._ready.done()
+
+    def _tell(self) -> None:
+        """Tell the owner of a lost server; loudly, if it is the owner's own."""
+        printed = "\n".join(self._output.tail(20))
+        level = logging.WARNING if "plugin_id" in self.server.provider else logging.INFO
+        said = f" It printed:\n{printed}" if printed else ""
+        log.log(level, "MCP server %r: %s%s", self.server.label, self._wire.fault, said)
 
     def _ways(self) -> list[tuple[Callable[[], AbstractAsyncContextManager[TransportStreams]], str]]:
         """How it may be spoken to: transports, and how the version is agreed upon (a mode of the SDK's client)."""
@@ -138,8 +147,13 @@ class Session:
             self._session = client.session
             listed = await self._listed()
             self.tools = picked(listed, self.server.allowed_tools, self._settings.tools_per_server)
+            self._wire.ready = True
             self._ready.set_result(None)
-            await asyncio.wait({self._leaving, self._wire.lost}, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait({self._leaving, self._wire.lost}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._parted = self._leaving.done()
+                self._wire.lose(CLOSED)  # so that nobody calls while it is being closed
 
     async def _listed(self) -> list[Listed]:
         listed, cursor = list[Listed](), None
@@ -205,7 +219,7 @@ class Session:
                 return f"Its program could not be started ({getattr(error, 'strerror', None) or 'bad arguments'})."
             case RuntimeError():
                 return "It speaks a version of MCP that is not known here, or none."
-        return "The connection was closed."
+        return CLOSED
 
 
 def _first(error: Exception) -> Exception:
@@ -214,7 +228,7 @@ def _first(error: Exception) -> Exception:
 
 
 def _is_closed(error: MCPError) -> bool:
-    return error.error.code == mcp_types.CONNECTION_CLOSED and error.error.message.startswith(CLOSED)
+    return error.error.code == mcp_types.CONNECTION_CLOSED and error.error.message.startswith(SDK_CLOSED)
 
 
 async def _settled(asked: Coroutine[object, object, CallResult]) -> CallResult | Exception:
