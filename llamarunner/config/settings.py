@@ -18,6 +18,7 @@ from llamarunner.config.mcp import McpSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
+from llamarunner.config.permissions import MEANING, Permissions
 from llamarunner.config.webhooks import WebhookSettings
 
 DAY = 86_400
@@ -60,6 +61,7 @@ class ApiKey(Frozen):
     rate_limits: RateLimits | None = Field(
         None, description="Limits for all its bearers together; null counts them by address, as others."
     )
+    permissions: Permissions | None = Field(None, description=MEANING)
 
     @property
     def bearer(self) -> str:
@@ -190,6 +192,11 @@ class SupervisorSettings(Frozen):
     stop_grace_seconds: Seconds = Field(5, description="From asking a process to end until it is killed.")
     patience_seconds: Seconds = Field(
         10, description="How long a request waits behind a busy model before that model takes no new ones."
+    )
+    only_last_jit_model: bool = Field(
+        False,
+        description="Of the models that requests have loaded, keep only the last one; else as many as there is room "
+        "for. Those that were loaded by hand stay either way.",
     )
     memory_check: bool = Field(True, description="Refuse, or evict, when a model would not fit into memory.")
     preload: tuple[Name, ...] = Field((), description="Models to load at the start.")

@@ -19,7 +19,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Self
 
@@ -88,36 +88,53 @@ class Supervisor:
         return Lease(self, entry, task, manner)
 
     def start(
-        self, entry: ModelEntry, task: Task = Task.GENERATE, overrides: ModelSettings | None = None
+        self,
+        entry: ModelEntry,
+        task: Task = Task.GENERATE,
+        overrides: ModelSettings | None = None,
+        manner: Manner | None = None,
     ) -> asyncio.Future[Instance]:
-        """Load a model and keep it loaded until it is stopped by hand, or idle for the `ttl_seconds` of the overrides.
+        """Load a model and keep it loaded until it is stopped by hand, or idle for the `ttl_seconds` of the overrides;
+        another manner may say otherwise.
 
         The future tells when it is ready, and need not be awaited; it fails as `lease` does. A process that runs with
         other settings than the overrides make is ended once its callers are done, and the model starts anew.
         Raises ModelNotLoaded for a broken file.
         """
         ticket = object()
-        keep = overrides is None or overrides.ttl_seconds is None
-        started = self._ask(ticket, entry, task, Manner(keep=keep), overrides)
+        manner = manner or Manner(keep=overrides is None or overrides.ttl_seconds is None)
+        started = self._ask(ticket, entry, task, manner, overrides)
         started.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is fine to look away
         started.add_done_callback(lambda _: self._leave(ticket))
         return started
 
-    def let_go(self, entry: ModelEntry) -> None:
-        """Unload a model as soon as it is idle, and do not wait for that."""
-        for name, subject in self._subjects.items():
-            if subject.entry.id == entry.id and self._awake(name):
+    def let_go(self, entry: ModelEntry, *, alone: bool = False) -> None:
+        """Unload a model as soon as it is idle, and do not wait for that.
+
+        That is all of its instances, unless the entry means one beside the first; or `alone` the one that it means.
+        """
+        for name, subject in self._units_of(entry, alone):
+            if self._awake(name):
                 subject.ttl = 0.0
-                self._carry_out(self._schedule.let_go(name, time.monotonic()))
+            self._carry_out(self._schedule.let_go(name, time.monotonic()))
 
     async def stop(self, entry: ModelEntry, force: bool = False) -> None:
-        """Unload a model, after its callers are done or at once; returns when its processes are gone."""
+        """Unload a model, after its callers are done or at once; returns when its processes are gone.
+
+        That is all of its instances, unless the entry means one beside the first.
+        """
+        await self._stop(self._units_of(entry, alone=False), force)
+
+    async def unload(self, entry: ModelEntry) -> None:
+        """Unload the instance that the entry means, as `stop` does, and no other."""
+        await self._stop(self._units_of(entry, alone=True), force=False)
+
+    async def _stop(self, units: Iterable[tuple[str, Subject]], force: bool) -> None:
         lives = []
-        for name, subject in self._subjects.items():
-            if subject.entry.id == entry.id:
-                subject.overrides = subject.ttl = None
-                lives += [instance for instance in [self._instances.get(name)] if instance]
-                self._carry_out(self._schedule.stop(name, time.monotonic(), force))
+        for name, subject in units:
+            subject.overrides = subject.ttl = None
+            lives += [instance for instance in [self._instances.get(name)] if instance]
+            self._carry_out(self._schedule.stop(name, time.monotonic(), force))
         for instance in lives:
             await instance.gone.wait()
 
@@ -150,6 +167,14 @@ class Supervisor:
         """The processes that are ready to use."""
         units = self._schedule.units
         return [instance for name, instance in self._instances.items() if units[name].state is State.LOADED]
+
+    def instances(self, entry: ModelEntry, *, leaving: bool = False) -> list[int]:
+        """The numbers of a model's instances that run or will; with `leaving` also of those that take no callers."""
+        units = self._schedule.units
+        named = [
+            (one.entry.instance, units.get(name)) for name, one in self._subjects.items() if one.entry.id == entry.id
+        ]
+        return sorted({number for number, unit in named if unit and unit.present and (leaving or not unit.leaving)})
 
     def unit(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Unit | None:
         """What the schedule knows of an instance; None if it was never asked for."""
@@ -217,11 +242,13 @@ class Supervisor:
         if entry.error:
             raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
         name, now = unit_name(entry, task), time.monotonic()
+        rests = not self._awake(name)
         subject = self._subject(name, entry, task)
         if overrides is not None:
             self._override(name, subject, overrides)
-        if manner.ttl is not None:
-            subject.ttl = manner.ttl
+        ttl = manner.first_ttl if manner.ttl is None and rests else manner.ttl
+        if ttl is not None:
+            subject.ttl = ttl
         caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._callers[ticket] = caller
         self._carry_out(self._schedule.ask(ticket, name, self._terms(subject, manner.settings), now, manner.keep))
@@ -241,6 +268,11 @@ class Supervisor:
         if not self._awake(name):
             subject.overrides = subject.ttl = None
         return subject
+
+    def _units_of(self, entry: ModelEntry, alone: bool) -> list[tuple[str, Subject]]:
+        all_of_it = entry.instance == 1 and not alone
+        units = [(name, one) for name, one in self._subjects.items() if one.entry.id == entry.id]
+        return [(name, one) for name, one in units if all_of_it or one.entry.instance == entry.instance]
 
     def _awake(self, name: str) -> bool:
         """Whether a unit has a process that is not leaving for good, or will have one."""

@@ -16,9 +16,8 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import chat_turn
 from llamarunner.dialects.chat_turn import Call, Document, Turn
 from llamarunner.dialects.lmstudio.chat_events import Event, Stats, Telling, WhatWasWrong
-from llamarunner.dialects.lmstudio.errors import McpConnectionFailed, PluginConnectionFailed
 from llamarunner.dialects.sse import Splitter
-from llamarunner.errors import BackendFailed, LlamaRunnerError
+from llamarunner.errors import BackendFailed
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import Manner
 from llamarunner.server import upstream
@@ -26,7 +25,7 @@ from llamarunner.server.record import Record
 from llamarunner.server.services import Services
 from llamarunner.server.upstream import Answer, Body
 from llamarunner.server.watch import Phase, Watch
-from llamarunner.toolbox import PluginFailed, Tool, Toolbox, ToolFailed, ToolUnknown
+from llamarunner.toolbox import Tool, Toolbox
 from llamarunner.toolbox.arguments import complaint
 
 PATH = "/v1/chat/completions"
@@ -121,7 +120,7 @@ class Conversation:
         return self.said + self.fresh
 
     def _call(self, tools: Any) -> upstream.Call:
-        document = {**self.sampling, "model": self.entry.id, "messages": self._all}
+        document = {**self.sampling, "model": self.entry.instance_id, "messages": self._all}
         if told := [chat_turn.function(tool.name, tool.description, tool.parameters) for tool in tools]:
             document["tools"] = told
         return upstream.Call(self.entry, Task.GENERATE, PATH, Body(document), self.manner)
@@ -175,27 +174,14 @@ class Conversation:
             await self._refuse(call, reason, WhatWasWrong("invalid_arguments", tool.name, arguments or {}, provider))
             return
         await self.tell(self.telling.called(tool.name, arguments, provider))
-        output = await self._output(toolbox, tool.name, arguments, watch)
+        watch.phase(Phase.FETCH)  # a toolbox has limits of its own
+        output = (await toolbox.call(tool.name, arguments)).output
         self.fresh.append(chat_turn.result(call, chat_turn.plain(output)))
         await self.tell(self.telling.answered(tool.name, arguments, output, provider))
 
     async def _refuse(self, call: Call, reason: str, wrong: WhatWasWrong) -> None:
         self.fresh.append(chat_turn.result(call, f"Error: {reason}"))
         await self.tell(self.telling.not_a_call(reason, wrong))
-
-    async def _output(self, toolbox: Toolbox, name: str, arguments: Mapping[str, Any], watch: Watch) -> str:
-        watch.phase(Phase.FETCH)  # a toolbox has limits of its own
-        try:
-            return (await toolbox.call(name, arguments)).output
-        except (ToolFailed, ToolUnknown) as error:
-            raise lost(error) from error
-
-
-def lost(error: LlamaRunnerError) -> LlamaRunnerError:
-    """What a toolbox says is wrong with a server, as LM Studio calls it."""
-    if isinstance(error, PluginFailed):
-        return PluginConnectionFailed(error.message)
-    return McpConnectionFailed(error.message)
 
 
 def _named(turn: Turn) -> str:

@@ -27,6 +27,10 @@ from llamarunner.server import (
     guards,
     library_api,
     lmstudio_chat,
+    lmstudio_downloads,
+    lmstudio_models,
+    lmstudio_openai,
+    lmstudio_v0,
     logs_api,
     manage_api,
     metrics_api,
@@ -124,7 +128,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
     if name == "lmstudio":
-        routes |= lmstudio_chat.ROUTES
+        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
+        routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 

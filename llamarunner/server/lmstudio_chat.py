@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,21 +20,22 @@ from llamarunner.config import ModelSettings
 from llamarunner.dialects.lmstudio import chat_request, described
 from llamarunner.dialects.lmstudio.chat_events import Event, Telling, document, framed
 from llamarunner.dialects.lmstudio.chat_request import ChatRequest, Integration
-from llamarunner.dialects.lmstudio.errors import NATIVE, InvalidValue, PreviousResponseNotFound, UnknownModel
+from llamarunner.dialects.lmstudio.errors import NATIVE, InvalidValue, PreviousResponseNotFound
 from llamarunner.dialects.usage import Usage
-from llamarunner.errors import LlamaRunnerError, ModelNotFound
+from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import AS_IT_IS, Manner
 from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS
 from llamarunner.fleet.subject import unit_name
 from llamarunner.server import relay, upstream
-from llamarunner.server.conversation import Conversation, lost, messages_of
+from llamarunner.server.conversation import Conversation, messages_of
 from llamarunner.server.lmstudio_asked import answer, read
+from llamarunner.server.lmstudio_resolve import find
 from llamarunner.server.record import RECORD, log_prompt
-from llamarunner.server.resolve import resolve
+from llamarunner.server.resolve import able
 from llamarunner.server.services import CLIENT, TICKET, VIEW, Services, View
 from llamarunner.server.watch import Patience, Phase, Watch
-from llamarunner.toolbox import Asker, Ephemeral, Plugin, Toolbox, ToolFailed
+from llamarunner.toolbox import Asker, Ephemeral, Plugin, Toolbox
 
 KIND = "chat"  # of responses that are kept
 LOOK_SECONDS = 0.05  # between two looks at how far a model is
@@ -72,7 +73,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     )
     if services.settings.logging.prompts:
         log_prompt(record, {"messages": conversation.said})
-    question = Question(asked, owner, new, conversation, partial(_opened, services, integrations, asker))
+    question = Question(asked, owner, new, conversation, partial(services.toolboxes.opened, integrations, asker))
     if asked.stream:
         request[TICKET].begin_stream()
         record.stream = True
@@ -88,7 +89,7 @@ class Question:
     owner: str
     new: dict[str, Any]  # the message
     conversation: Conversation
-    toolbox: Any  # opens it
+    toolbox: Callable[[], AbstractAsyncContextManager[Toolbox]]
 
     async def answered(self, watch: Watch) -> str | None:
         """Have the conversation, and keep it; returns the id under which that is done, if it is."""
@@ -203,11 +204,8 @@ def _usage(conversation: Conversation) -> Usage:
 
 
 def _find(view: View, asked: ChatRequest) -> ModelEntry:
-    """Find the model, and check that it can do what is asked. Raises UnknownModel or InvalidRequest."""
-    try:
-        entry, _ = resolve(view, {"model": asked.model}, Task.GENERATE)
-    except ModelNotFound:
-        raise UnknownModel(asked.model, tuple(entry.id for entry in view.entries)) from None
+    """Find the model, and check that it can do what is asked. Raises UnknownModel, InvalidRequest or ModelNotLoaded."""
+    entry, _ = able(find(view, asked.model), Task.GENERATE)
     if asked.sees and Capability.VISION not in entry.capabilities:
         raise InvalidValue(f"Model '{entry.id}' does not support image inputs.", param="input")
     chat_request.check_reasoning(entry.id, asked.reasoning, described.reasoning_options(described.model(entry)))
@@ -239,25 +237,13 @@ def _manner(request: web.Request, entry: ModelEntry, asked: ChatRequest) -> Mann
 
 def _asker(request: web.Request) -> Asker:
     view, client = request.app[VIEW], request[CLIENT]
-    return Asker(plugins=view.may_manage(client), loopback=view.is_local(client))
+    return Asker(plugins=view.may_use_plugins(client), loopback=view.is_local(client))
 
 
 def _integration(asked: Integration) -> Plugin | Ephemeral:
     if asked.type == "plugin":
         return Plugin(asked.id or "", asked.allowed_tools)
     return Ephemeral(asked.server_label or "", asked.server_url or "", asked.allowed_tools, asked.headers or {})
-
-
-@asynccontextmanager
-async def _opened(
-    services: Services, integrations: Sequence[Plugin | Ephemeral], asker: Asker
-) -> AsyncIterator[Toolbox]:
-    """Open the toolbox of a request. Raises what is wrong with a server of tools as LM Studio calls it."""
-    try:
-        async with services.toolboxes.opened(integrations, asker) as toolbox:
-            yield toolbox
-    except ToolFailed as error:
-        raise lost(error) from error
 
 
 MOST_CONTEXT = 16_777_216

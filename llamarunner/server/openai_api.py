@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import anthropic, openai, strict_json
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
@@ -14,7 +16,9 @@ from llamarunner.fleet.launch import Task
 from llamarunner.server import body, models_api, relay
 from llamarunner.server.calls import call_of
 from llamarunner.server.record import RECORD
-from llamarunner.server.services import VIEW
+from llamarunner.server.resolve import resolve
+from llamarunner.server.services import VIEW, View
+from llamarunner.server.upstream import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,9 @@ class Ask:
     dialect: Dialect = openai.OPENAI
     upstream: str | None = None  # where the model's process has it, if elsewhere
 
+
+Asked = tuple[bytes | None, dict[str, object]]
+Caller = Callable[[web.Request, str, Ask, Asked], Call]
 
 PATHS: dict[str, Ask] = {
     "/v1/chat/completions": Ask(Task.GENERATE, streams=True),
@@ -42,16 +49,22 @@ PATHS: dict[str, Ask] = {
 }
 
 
-def asking(path: str, ask: Ask) -> Handler:
+def called(request: web.Request, path: str, ask: Ask, asked: Asked) -> Call:
+    """Make the call of the model that a request names; `path` is the process's. Raises as `resolve` and `call_of`."""
+    view = request.app[VIEW]
+    return call_of(view, request[RECORD], path, resolve(view, asked[1], ask.task), asked)
+
+
+def asking(path: str, ask: Ask, caller: Caller = called) -> Handler:
     """Make the handler that passes requests for a path on to the models that they name."""
     upstream_path = ask.upstream or path
 
     async def ask_model(request: web.Request) -> web.StreamResponse:
-        view, record = request.app[VIEW], request[RECORD]
-        record.dialect = ask.dialect.name
-        asked = await body.read_object(request, view.services.settings.server)
-        stream = ask.streams and _wants_stream(asked[1])
-        call = call_of(view, record, upstream_path, ask.task, asked)
+        """Ask a model, as OpenAI's API has it."""
+        request[RECORD].dialect = ask.dialect.name
+        asked = await body.read_object(request, request.app[VIEW].services.settings.server)
+        stream = ask.streams and wants_stream(asked[1])
+        call = caller(request, upstream_path, ask, asked)
         del asked  # many times as large as the bytes, and the answer may take long
         return await relay.forward(request, call, ask.dialect, stream)
 
@@ -59,25 +72,31 @@ def asking(path: str, ask: Ask) -> Handler:
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """List the usable models of this door; to Anthropic's clients in their own shape."""
+    """List the usable models of this door and their further instances; to Anthropic's clients in their own shape."""
     view = request.app[VIEW]
+    listed = [one for entry in view.entries for one in (entry, *_further(view, entry))]
     if "anthropic-version" in request.headers:
-        return _json(anthropic.model_list([anthropic.model_object(entry) for entry in view.entries]))
-    return _json(
-        openai.model_list([openai.model_object(entry, models_api.status_of(view, entry)) for entry in view.entries])
-    )
+        return _json(anthropic.model_list([anthropic.model_object(one) for one in listed]))
+    return _json(openai.model_list([openai.model_object(one, models_api.status_of(view, one)) for one in listed]))
 
 
 async def retrieve_model(request: web.Request) -> web.Response:
-    """Describe one model, found by any of its names."""
-    view = request.app[VIEW]
-    entry = view.find(request.match_info["id"])
+    """Describe one model, found by any of its names, or an instance by its id."""
+    view, name = request.app[VIEW], request.match_info["id"]
+    entry = view.find(name)
+    if entry.instance_id != name:
+        entry = replace(entry, instance=1)
     if "anthropic-version" in request.headers:
         return _json(anthropic.model_object(entry))
     return _json(openai.model_object(entry, models_api.status_of(view, entry)))
 
 
-def _wants_stream(document: dict[str, object]) -> bool:
+def _further(view: View, entry: ModelEntry) -> list[ModelEntry]:
+    return [one for one in view.instances(entry) if one.instance > 1]
+
+
+def wants_stream(document: Mapping[str, object]) -> bool:
+    """Tell whether an answer shall be streamed. Raises InvalidRequest."""
     stream = document.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("'stream' must be true or false.", param="stream")

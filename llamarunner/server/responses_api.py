@@ -23,8 +23,10 @@ from llamarunner.errors import BackendFailed, InvalidRequest, ResponseNotFound
 from llamarunner.fleet.launch import Task
 from llamarunner.server import body, relay, upstream
 from llamarunner.server.calls import call_of
+from llamarunner.server.lmstudio_resolve import resolve_for_lmstudio
 from llamarunner.server.record import RECORD
 from llamarunner.server.remote_images import inline
+from llamarunner.server.resolve import resolve
 from llamarunner.server.services import CLIENT, TICKET, VIEW, Services
 from llamarunner.server.upstream import Call
 from llamarunner.server.watch import Patience, Phase, Watch
@@ -141,7 +143,8 @@ async def _question(request: web.Request, document: Document) -> Question:
     if remote_images(document):  # fetched here, where they have their place in the request's own words
         await inline(document, services.outbound, loopback=view.is_local(request[CLIENT]))
     asked = asking.chat(document, [*before, *items], len(before))
-    call = call_of(view, request[RECORD], PATH, Task.GENERATE, (None, asked))
+    find = resolve_for_lmstudio if view.name == "lmstudio" else resolve
+    call = call_of(view, request[RECORD], PATH, find(view, document, Task.GENERATE), (None, asked))
     telling = Telling(new_id(), document, call.entry.instance_id, int(time.time()))
     return Question(document, items, owner, call, telling)
 

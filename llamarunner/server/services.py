@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from aiohttp import web
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.chats import Chats
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
+from llamarunner.config.permissions import EVERYTHING, Permissions
 from llamarunner.dialects.ollama import names
 from llamarunner.errors import Forbidden, ModelNotFound, RateLimited, Unauthorized, WrongKey
 from llamarunner.events import Bus
@@ -173,6 +175,7 @@ class View:
 
     def _let_in(self, address: str, key: ApiKey | None) -> Account:
         SCOPE.set(ALL_MODELS if key is None else key.models)
+        PERMISSIONS.set(EVERYTHING if key is None or key.permissions is None else key.permissions)
         return self.account(address, key)
 
     def asker(self, client: str, headers: Headers) -> Asker:
@@ -195,17 +198,28 @@ class View:
     def may_manage(self, client: str) -> bool:
         """Tell whether a client may change the machine, and see its inside; `client` is an address.
 
-        Behind a reverse proxy on this machine a client may come from anywhere.
+        Behind a reverse proxy on this machine a client may come from anywhere. A key may lack the permission.
         """
+        if "manage" not in PERMISSIONS.get():
+            return False
         allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
         return allowed[self.door.allow_management]
 
     def check_management(self, client: str) -> None:
         """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden."""
+        if "manage" not in PERMISSIONS.get():
+            raise Forbidden("This API key has no permission to manage anything; the owner can give it.")
         if not self.may_manage(client):
             raise Forbidden(
                 "Nothing can be managed through this door; the owner can give it api_keys, or set allow_management."
             )
+
+    def may_use_plugins(self, client: str) -> bool:
+        """Tell whether a client may use the MCP servers of the owner's mcp.json; `client` is an address.
+
+        Who cannot be known by a key must be on this machine.
+        """
+        return "plugins" in PERMISSIONS.get() and (bool(self.door.api_keys) or self.is_local(client))
 
     def shows(self, entry: ModelEntry) -> bool:
         """Tell whether a model is to be seen here, by the request that is being answered."""
@@ -221,11 +235,42 @@ class View:
         """The usable models behind this door, in the catalog's order."""
         return [entry for entry in self.services.catalog.entries if not entry.error and self.shows(entry)]
 
-    def find(self, name: str) -> ModelEntry:
-        """Find a model by any of its names; on Ollama's door also by the longer forms that its clients know.
+    def instances(self, entry: ModelEntry) -> list[ModelEntry]:
+        """The instances of a model that run or will, those that are leaving included."""
+        return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
 
-        Raises ModelNotFound, also for a model that this door hides.
+    def find_instance(self, name: str) -> ModelEntry | None:
+        """Find an instance that takes callers by exactly its id: the model's, or `id:2`, `id:3` …"""
+        base, _, number = name.rpartition(":")
+        for model_id, text in ((name, "1"), (base, number)):
+            entry = self.services.catalog.known(model_id) if text.isascii() and text.isdecimal() else None
+            if entry and self.shows(entry):
+                for one in self.services.supervisor.instances(entry):
+                    if (instance := replace(entry, instance=one)).instance_id == name:
+                        return instance
+        return None
+
+    def another(self, entry: ModelEntry) -> ModelEntry:
+        """The first instance of a model that does not run and whose id names no other model."""
+        taken = self.services.supervisor.instances(entry, leaving=True)
+        numbered = (replace(entry, instance=number) for number in itertools.count(1) if number not in taken)
+        return next(one for one in numbered if one.instance == 1 or not self.services.catalog.knows(one.instance_id))
+
+    def at_hand(self, entry: ModelEntry) -> ModelEntry:
+        """The instance that serves those who name only the model: the first that takes callers."""
+        if entry.instance > 1:
+            return entry
+        return replace(entry, instance=next(iter(self.services.supervisor.instances(entry)), 1))
+
+    def find(self, name: str) -> ModelEntry:
+        """Find a model by any of its names, or an instance of it by its id; on Ollama's door also by the longer forms
+        that its clients know.
+
+        The instance that is meant is the one that serves a request. Raises ModelNotFound, also for a model that this
+        door hides.
         """
+        if instance := self.find_instance(name):
+            return instance
         parsed = names.parse(name.removesuffix(":local")) if self.name == "ollama" else None
         for spelling in (name, parsed.short) if parsed else (name,):
             try:
@@ -233,7 +278,7 @@ class View:
             except ModelNotFound:
                 continue
             if self.shows(entry):
-                return entry
+                return self.at_hand(entry)
         raise ModelNotFound(name[:200], tuple(entry.id for entry in self.entries))
 
 
@@ -244,6 +289,7 @@ def _matches(model_id: str, globs: Globs) -> bool:
 ALL_MODELS: Globs = ("*",)
 GUESSES = NO_LIMITS.model_copy(update={"requests_per_minute": 10})  # of wrong keys, for each address
 SCOPE: ContextVar[Globs] = ContextVar("models that the request's key may use", default=ALL_MODELS)
+PERMISSIONS: ContextVar[Permissions] = ContextVar("what the request's key may do", default=EVERYTHING)
 VIEW = web.AppKey("view", View)
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)  # its address

@@ -64,9 +64,13 @@ async def test_a_damaged_file_is_moved_aside(tmp_path: Path, caplog: pytest.LogC
         fresh = entry()
         assert await chats.keep(fresh)
         assert await chats.turns(fresh.id, "me", "chat") == [{"text": "x"}]
-    (aside,) = (one for one in tmp_path.iterdir() if "damaged" in one.name and one.suffix not in ("-wal", "-shm"))
+    (aside,) = found_aside(tmp_path)
     assert aside.read_bytes()[-4096:] == damaged[-4096:]
     assert str(aside) in caplog.text
+
+
+def found_aside(folder: Path) -> list[Path]:
+    return [one for one in folder.glob("*.damaged-*") if not one.name.endswith(("-wal", "-shm"))]
 
 
 async def test_a_file_of_a_later_version_is_left_alone_and_told_of_once(

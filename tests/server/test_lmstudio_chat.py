@@ -444,9 +444,9 @@ async def test_a_lost_server_of_tools_ends_the_chat(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         give(house.services, Tools({"add": ToolFailed("Gone.")}))
         stream = await events(house, **asked)
-        whole = await ask(house, 502, **asked)
+        whole = await ask(house, 424, **asked)
         give(house.services, Tools({}), failing=ToolFailed("Not there."))
-        before = await ask(house, 502, **asked, stream=True)
+        before = await ask(house, 424, **asked, stream=True)
         assert house.leases() == 0
     assert kinds(stream)[-3:] == ["tool_call.arguments", "error", "chat.end"]
     assert stream[-2]["error"]["type"] == "mcp_connection_error"
@@ -518,6 +518,9 @@ async def test_a_store_that_cannot_be_used_costs_the_id_alone(tmp_path: Path) ->
 
 
 async def test_only_lm_studios_door_has_it(tmp_path: Path) -> None:
-    async with open_house(tmp_path) as house:
-        async with house.client.post(house.urls["ollama"] + PATH, json={"model": "chat", "input": "x"}) as response:
-            assert response.status == 404
+    document = {"model": "chat", "input": "x"}
+    async with (
+        open_house(tmp_path) as house,
+        house.client.post(house.urls["ollama"] + PATH, json=document) as response,
+    ):
+        assert response.status == 404

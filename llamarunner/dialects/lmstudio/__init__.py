@@ -1,10 +1,10 @@
-"""LM Studio's own language: its REST APIs of `/api/v1` and `/api/v0`, and what it says in OpenAI's.
+"""LM Studio's own APIs, as text in and text out.
 
-* `errors`       its three ways of saying what went wrong.
-* `strict`       bodies in which a key that is not known is refused.
-* `described`    the facts of a model and of its instances, for REST v1 and v0 and for the SDKs.
+* `errors`      what goes wrong, in the three ways in which LM Studio says it.
+* `strict`      bodies of REST v1, whose unknown keys are refused.
+* `managing`    bodies and answers about loading, unloading and downloading.
+* `described`   the facts of a model and of its instances, for REST v1 and v0 and for the SDKs.
+* `v0`          answers of REST v0: OpenAI's, with how fast they were, why they ended, and by what they were made.
 * `chat_request` the body of POST /api/v1/chat, and what llama.cpp is asked for it.
 * `chat_events`  the answer to that, as events and as a document.
-
-Facts: lmstudio.ai's documents of the REST API, and what its clients expect of the real server.
 """
