@@ -1,6 +1,7 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
 from llamarunner.config.audio import AudioSettings, SpeechSettings
+from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
@@ -32,6 +33,7 @@ __all__ = [
     "ApiKey",
     "AudioSettings",
     "CatalogSettings",
+    "ChatSettings",
     "ConnectionSettings",
     "Discover",
     "Door",
