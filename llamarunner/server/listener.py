@@ -32,6 +32,7 @@ from llamarunner.server import (
     ollama_api,
     openai_api,
     openapi,
+    sdk_api,
     webhooks_api,
 )
 from llamarunner.server.connection import OPTIONS, Site, check_parser
@@ -120,6 +121,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes["GET", f"/v1{path}"] = routes["GET", path]
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
+    if name == "lmstudio":
+        routes |= sdk_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 

@@ -28,6 +28,7 @@ from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
+from llamarunner.server.sdk_guests import Guests
 from llamarunner.server.spool import Spool
 from llamarunner.webhooks import Asker, Webhooks
 
@@ -102,6 +103,7 @@ class View:
         self.limiter = Limiter()
         self.channels = Limiter()  # of the open websockets
         self.guesses = Limiter()
+        self.guests = Guests()
         services.views.append(self)
         self.configure(door)
 
