@@ -37,8 +37,10 @@ PING_SECONDS = 20.0
 
 NAMESPACES: Mapping[str, Namespace] = {
     "system": Namespace(sdk_system.RPCS, sdk_system.CHANNELS),
-    "llm": Namespace(sdk_models.RPCS | sdk_text.RPCS | sdk_text.LLM_RPCS, sdk_models.CHANNELS | sdk_predict.CHANNELS),
-    "embedding": Namespace(sdk_models.RPCS | sdk_text.RPCS | sdk_text.EMBEDDING_RPCS, sdk_models.CHANNELS),
+    "llm": Namespace(
+        {**sdk_models.RPCS, **sdk_text.RPCS, **sdk_text.LLM_RPCS}, {**sdk_models.CHANNELS, **sdk_predict.CHANNELS}
+    ),
+    "embedding": Namespace({**sdk_models.RPCS, **sdk_text.RPCS, **sdk_text.EMBEDDING_RPCS}, sdk_models.CHANNELS),
     "files": Namespace(sdk_files.RPCS),
     "repository": Namespace(sdk_repository.RPCS, sdk_repository.CHANNELS),
     "diagnostics": Namespace(channels=sdk_diagnostics.CHANNELS),

@@ -23,8 +23,16 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from llamarunner.dialects.lmstudio import sdk_frames as frames
 from llamarunner.dialects.lmstudio.sdk_errors import serialized
-from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, RequestTimeout, RouteNotFound
-from llamarunner.errors import ServerError, ShuttingDown, Unauthorized
+from llamarunner.errors import (
+    InvalidRequest,
+    LlamaRunnerError,
+    RateLimited,
+    RequestTimeout,
+    RouteNotFound,
+    ServerError,
+    ShuttingDown,
+    Unauthorized,
+)
 from llamarunner.limits import Bucket
 from llamarunner.server.connection import drop
 from llamarunner.server.drain import STOPPING
@@ -126,8 +134,8 @@ class Socket:
             case frames.KeepAlive():
                 await self._tell(frames.keep_alive_ack())
             case frames.SignalSubscribe():
-                error = RouteNotFound(f"There is no signal '{frame.endpoint}' in '{self._caller.namespace}'.")
-                await self._tell(frames.signal_error(frame.type, frame.subscribe_id, serialized(error)))
+                unknown = RouteNotFound(f"There is no signal '{frame.endpoint}' in '{self._caller.namespace}'.")
+                await self._tell(frames.signal_error(frame.type, frame.subscribe_id, serialized(unknown)))
             case frames.Warned():
                 log.warning("a client of /%s warns: %.500s", self._caller.namespace, frame.warning)
 

@@ -19,6 +19,13 @@ from llamarunner.server.sdk_endpoints import Caller, Rpc
 from llamarunner.server.sdk_models import find_loaded
 from llamarunner.server.upstream import Body, Call
 
+PATHS = {  # of the model's process, by endpoint
+    "tokenize": "/tokenize",
+    "countTokens": "/tokenize",
+    "embedString": "/v1/embeddings",
+    "applyPromptTemplate": "/apply-template",
+}
+
 
 class Text(Sent):
     specifier: Specifier
@@ -44,7 +51,7 @@ class Template(Sent):
 async def _tokens(caller: Caller, parameter: object, endpoint: str) -> list[int]:
     asked = checked(Text, parameter)
     wanted = {"content": asked.input_string, "parse_special": True}
-    document = await _ask(caller, asked.specifier, endpoint, "/tokenize", wanted)
+    document = await _ask(caller, asked.specifier, endpoint, wanted)
     return _listed(document, "tokens")
 
 
@@ -59,7 +66,7 @@ async def _count_tokens(caller: Caller, parameter: object) -> object:
 async def _embed(caller: Caller, parameter: object) -> object:
     asked = checked(Embed, parameter)
     wanted = {"input": asked.input_string, "encoding_format": "float"}
-    document = await _ask(caller, asked.model_specifier, "embedString", "/v1/embeddings", wanted, Task.EMBED)
+    document = await _ask(caller, asked.model_specifier, "embedString", wanted, Task.EMBED)
     first = (_listed(document, "data") or [{}])[0]
     return {"embedding": _listed(first, "embedding")}
 
@@ -72,7 +79,7 @@ async def _template(caller: Caller, parameter: object) -> object:
     chat.check_messages(wanted)
     if asked.opts.tool_definitions:
         wanted["tools"] = asked.opts.tool_definitions
-    document = await _ask(caller, asked.specifier, "applyPromptTemplate", "/apply-template", wanted)
+    document = await _ask(caller, asked.specifier, "applyPromptTemplate", wanted)
     formatted = document.get("prompt")
     if not isinstance(formatted, str):
         raise BackendFailed("The model's process gave no prompt.")
@@ -80,19 +87,14 @@ async def _template(caller: Caller, parameter: object) -> object:
 
 
 async def _ask(
-    caller: Caller,
-    specifier: Specifier,
-    endpoint: str,
-    path: str,
-    wanted: Mapping[str, object],
-    task: Task | None = None,
+    caller: Caller, specifier: Specifier, endpoint: str, wanted: Mapping[str, object], task: Task | None = None
 ) -> dict[str, Any]:
     """Ask a loaded model, and read all that it says. Raises what it cannot do."""
     entry = (await find_loaded(caller, specifier)).instance.entry
     with caller.counted(endpoint) as (record, _):
         record.model_id = entry.id
         body = Body({**wanted, "model": entry.id}, loopback=caller.view.is_local(caller.client))
-        call = Call(entry, task or native_task(entry), path, body)
+        call = Call(entry, task or native_task(entry), PATHS[endpoint], body)
         said = await ask_whole(caller.view.services, call, record)
         record.used(of_answer(said))
     return event_of(said.decode(errors="replace"))

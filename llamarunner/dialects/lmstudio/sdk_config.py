@@ -1,6 +1,6 @@
 """Configurations as LM Studio's SDKs send and expect them: lists of keys and values, in layers.
 
-    {"layers": [{"layerName": "apiOverride", "config": {"fields": [{"key": "llm.prediction.temperature", "value": 0}]}}]}
+    {"layers": [{"layerName": "apiOverride", "config": {"fields": [{"key": "llm.prediction.seed", "value": …}]}}]}
 
 A checkbox is `{"checked": true, "value": 0.9}`; one that is not checked is not set. What llama.cpp has nothing for is
 left alone, as it is between LM Studio's own engines.

@@ -2,7 +2,7 @@
 
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "…"}, {"type": "file", "identifier": …}]}]}
 
-Content is always a list of parts. An assistant's calls of tools are parts, and so is each result, in messages of `tool`.
+Content is always a list of parts. An assistant's calls of tools are parts, and so are the results, of the role `tool`.
 """
 
 from __future__ import annotations
