@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from llamarunner.events import Bus, ServerStarted, ServerStopping
 from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
 from llamarunner.fleet.launcher import Launcher
+from llamarunner.fleet.lease import Manner
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.library import Library
 from llamarunner.server import crowd, listener
@@ -46,6 +48,7 @@ T = TypeVar("T")
 
 PROBE_SECONDS = 1.0
 FOLLOW_SECONDS = 1.0
+PRELOADED = Manner(ttl=math.inf)  # idleness does not end it, but others may take its place
 LAST_EVENT_SECONDS = 2.0  # for the last events of streams whose time is up
 ADVICE = {
     errno.EADDRINUSE: "Stop what uses it (another LlamaRunner, Ollama or LM Studio?) or set another port under proxies "
@@ -243,7 +246,7 @@ async def _preload(services: Services) -> None:
     async def load(name: str) -> None:
         try:
             entry = services.catalog.find(name)
-            await services.supervisor.start(entry, native_task(entry))
+            await services.supervisor.start(entry, native_task(entry), manner=PRELOADED)
         except LlamaRunnerError as error:
             log.error("preload of %s failed: %s", name, error.message)
 

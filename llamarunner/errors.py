@@ -75,7 +75,11 @@ class Unauthorized(LlamaRunnerError):
 
 
 class WrongKey(Unauthorized):
-    """A key was given, and is none of the door's."""
+    """A key was given, and is none of the door's; `given` is what it was, and is told to nobody else."""
+
+    def __init__(self, message: str, *, given: str = "") -> None:
+        super().__init__(message)
+        self.given = given
 
 
 class Forbidden(LlamaRunnerError):

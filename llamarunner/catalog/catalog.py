@@ -110,6 +110,10 @@ class Catalog:
             return entry
         raise ModelNotFound(name, tuple(known.id for known in snapshot.visible if not known.error))
 
+    def knows(self, name: str) -> bool:
+        """Tell whether some model has that name."""
+        return self._snapshot.find(name) is not None
+
     def known(self, model_id: str) -> ModelEntry | None:
         """Return the model of exactly this id."""
         return self._snapshot.ids.get(model_id.casefold())

@@ -189,6 +189,11 @@ class SupervisorSettings(Frozen):
     patience_seconds: Seconds = Field(
         10, description="How long a request waits behind a busy model before that model takes no new ones."
     )
+    only_last_jit_model: bool = Field(
+        False,
+        description="Of the models that requests have loaded, keep only the last one; else as many as there is room "
+        "for. Those that were loaded by hand stay either way.",
+    )
     memory_check: bool = Field(True, description="Refuse, or evict, when a model would not fit into memory.")
     preload: tuple[Name, ...] = Field((), description="Models to load at the start.")
 

@@ -44,11 +44,13 @@ class Manner:
 
     Of `settings` those count that are set and that a caller may wish (`subject.WISHABLE`); a process that runs
     otherwise makes way when its callers are done. `ttl` are the seconds of idleness before the model is unloaded;
-    infinity is for ever. With `keep` it stays until it is stopped by hand; False takes that back.
+    infinity is for ever. `first_ttl` are the same, and count only if this caller is the one that has it loaded. With
+    `keep` it stays until it is stopped by hand; False takes that back.
     """
 
     settings: ModelSettings | None = None
     ttl: float | None = None
+    first_ttl: float | None = None
     keep: bool | None = None
 
 

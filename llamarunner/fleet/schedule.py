@@ -11,6 +11,8 @@ The rules:
 * One start for each unit, however many tickets wait. When the load fails, all of them are refused, once.
 * Room is a number of resident units and an amount of memory. To make room the idle unit that was used least
   recently is stopped. A unit with a lease is never stopped, unless by force.
+* A unit that was started by hand is `kept`: idleness does not end it, and only others that are kept take its place.
+  If `only_last_jit`, a unit that is not kept starts when no other such is left.
 * Those that wait for room are served in the order they came, or refused after `queue_timeout` seconds. After
   `patience` seconds the least recently used busy unit takes no new callers, so that a steady stream to one model
   cannot starve another.
@@ -70,9 +72,11 @@ class Schedule:
         """A caller wants to use a unit; it is granted, refused, or told later.
 
         With `keep` the unit stays loaded until it is stopped by hand; False takes that back, None leaves it as it is.
+        One that had to leave is not kept when it comes back.
         """
         unit = self.units.setdefault(name, Unit(name, terms))
         unit.terms = terms
+        unit.kept = unit.kept and (unit.state is not State.UNLOADED or bool(unit.waiting))
         if error := self._objection(unit, now):
             return [Refuse(ticket, name, error)]
         unit.kept = unit.kept if keep is None else keep
@@ -229,6 +233,8 @@ class Schedule:
     def _fits(self, unit: Unit) -> bool:
         if unit.spared and any(other.state is State.STOPPING for other in self.resident):
             return False
+        if self.rules.only_last_jit and not unit.kept and any(other.may_go(unit) for other in self.resident):
+            return False
         return len(self.resident) < self.rules.max_loaded and self._shortage(unit) <= 0
 
     def _shortage(self, unit: Unit) -> int:
@@ -241,10 +247,13 @@ class Schedule:
 
     def _hopeless(self, unit: Unit) -> bool:
         """Refuse the callers of a unit that no departure would make room for."""
-        if any(not other.terms.pinned or other.state is not State.LOADED for other in self.resident):
+        if any(other.may_go(unit) or other.state is not State.LOADED or other.draining for other in self.resident):
             return False
         if len(self.resident) >= self.rules.max_loaded:
-            error = ServiceUnavailable("All places for models are taken by pinned ones.", retry_after=60)
+            error = ServiceUnavailable(
+                "All places for models are taken by ones that are pinned or were loaded by hand. Unload one of them.",
+                retry_after=60,
+            )
         else:
             need, free = unit.terms.bytes_needed / 2**30, (self._memory() or 0) / 2**30
             error = ServiceUnavailable(
@@ -259,7 +268,7 @@ class Schedule:
         """Send one unit away, unless one is leaving already."""
         if any(other.state is State.STOPPING or other.draining for other in self.resident):
             return
-        movable = [u for u in self.resident if u.state is State.LOADED and not u.terms.pinned]
+        movable = [u for u in self.resident if u.state is State.LOADED and u.may_go(unit)]
         by_use = sorted(movable, key=lambda u: u.last_used)
         if victim := next((u for u in by_use if u.idle), None):
             self._retire(victim, "evicted")
@@ -308,14 +317,14 @@ class Schedule:
         """Give a load that ran out of memory a second chance if idle units can make way."""
         if unit.state is not State.LOADING or unit.spared or not (death and death.out_of_memory):
             return False
-        others = list(self._evictable())
+        others = list(self._evictable(unit))
         for other in others:
             self._retire(other, "evicted")
         unit.spared = bool(others)
         return unit.spared
 
-    def _evictable(self) -> Iterator[Unit]:
-        return (unit for unit in self.units.values() if unit.idle and not unit.terms.pinned)
+    def _evictable(self, newcomer: Unit) -> Iterator[Unit]:
+        return (unit for unit in self.units.values() if unit.idle and unit.may_go(newcomer))
 
     def _fail(self, unit: Unit, death: Death, now: float) -> None:
         if unit.state is State.LOADED and now - unit.loaded_at >= FAILURE_WINDOW_SECONDS:

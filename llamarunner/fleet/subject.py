@@ -43,6 +43,7 @@ def rules_of(settings: Settings) -> Rules:
         queue_length=chosen.queue_length,
         queue_timeout=chosen.queue_timeout_seconds,
         patience=chosen.patience_seconds,
+        only_last_jit=chosen.only_last_jit_model,
     )
 
 

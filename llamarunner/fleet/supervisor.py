@@ -19,7 +19,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Self
 
@@ -88,33 +88,48 @@ class Supervisor:
         return Lease(self, entry, task, manner)
 
     def start(
-        self, entry: ModelEntry, task: Task = Task.GENERATE, overrides: ModelSettings | None = None
+        self,
+        entry: ModelEntry,
+        task: Task = Task.GENERATE,
+        overrides: ModelSettings | None = None,
+        manner: Manner | None = None,
     ) -> asyncio.Future[Instance]:
-        """Load a model and keep it loaded until it is stopped by hand, or idle for the `ttl_seconds` of the overrides.
+        """Load a model and keep it loaded until it is stopped by hand, or idle for the `ttl_seconds` of the overrides;
+        another manner may say otherwise.
 
         The future tells when it is ready, and need not be awaited; it fails as `lease` does. A process that runs with
         other settings than the overrides make is ended once its callers are done, and the model starts anew.
         Raises ModelNotLoaded for a broken file.
         """
         ticket = object()
-        keep = overrides is None or overrides.ttl_seconds is None
-        started = self._ask(ticket, entry, task, Manner(keep=keep), overrides)
+        manner = manner or Manner(keep=overrides is None or overrides.ttl_seconds is None)
+        started = self._ask(ticket, entry, task, manner, overrides)
         started.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is fine to look away
         started.add_done_callback(lambda _: self._leave(ticket))
         return started
 
     def let_go(self, entry: ModelEntry) -> None:
-        """Unload a model as soon as it is idle, and do not wait for that."""
+        """Unload a model as soon as it is idle, and do not wait for that; with a number, that instance alone."""
         for name, subject in self._subjects.items():
-            if subject.entry.id == entry.id and self._awake(name):
+            if _means(entry, subject.entry) and self._awake(name):
                 subject.ttl = 0.0
                 self._carry_out(self._schedule.let_go(name, time.monotonic()))
 
     async def stop(self, entry: ModelEntry, force: bool = False) -> None:
-        """Unload a model, after its callers are done or at once; returns when its processes are gone."""
+        """Unload a model, after its callers are done or at once; returns when its processes are gone.
+
+        All of its instances, unless the entry means one beside the first.
+        """
+        await self._stop([name for name, one in self._subjects.items() if _means(entry, one.entry)], force)
+
+    async def unload(self, entry: ModelEntry) -> None:
+        """Unload the instance that the entry means, as `stop` does, and leave the others alone."""
+        await self._stop([unit_name(entry, task) for task in Task], force=False)
+
+    async def _stop(self, names: Iterable[str], force: bool) -> None:
         lives = []
-        for name, subject in self._subjects.items():
-            if subject.entry.id == entry.id:
+        for name in names:
+            if subject := self._subjects.get(name):
                 subject.overrides = subject.ttl = None
                 lives += [instance for instance in [self._instances.get(name)] if instance]
                 self._carry_out(self._schedule.stop(name, time.monotonic(), force))
@@ -150,6 +165,14 @@ class Supervisor:
         """The processes that are ready to use."""
         units = self._schedule.units
         return [instance for name, instance in self._instances.items() if units[name].state is State.LOADED]
+
+    def instances(self, entry: ModelEntry, *, leaving: bool = False) -> list[int]:
+        """The numbers of a model's instances that run or will; with `leaving` also of those that take no callers."""
+        units = self._schedule.units
+        named = [
+            (one.entry.instance, units.get(name)) for name, one in self._subjects.items() if one.entry.id == entry.id
+        ]
+        return sorted({number for number, unit in named if unit and unit.present and (leaving or not unit.leaving)})
 
     def unit(self, entry: ModelEntry, task: Task = Task.GENERATE) -> Unit | None:
         """What the schedule knows of an instance; None if it was never asked for."""
@@ -217,11 +240,13 @@ class Supervisor:
         if entry.error:
             raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
         name, now = unit_name(entry, task), time.monotonic()
+        rests = not self._awake(name)
         subject = self._subject(name, entry, task)
         if overrides is not None:
             self._override(name, subject, overrides)
-        if manner.ttl is not None:
-            subject.ttl = manner.ttl
+        ttl = manner.first_ttl if manner.ttl is None and rests else manner.ttl
+        if ttl is not None:
+            subject.ttl = ttl
         caller: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._callers[ticket] = caller
         self._carry_out(self._schedule.ask(ticket, name, self._terms(subject, manner.settings), now, manner.keep))
@@ -386,3 +411,8 @@ class Supervisor:
                 instance.suspected = False
                 return
         instance.child.kill(Death("its process stopped answering"))
+
+
+def _means(entry: ModelEntry, other: ModelEntry) -> bool:
+    """Whether what is said of a model is said of an instance too: of all by the model's name, else of the one named."""
+    return entry.id == other.id and entry.instance in (1, other.instance)

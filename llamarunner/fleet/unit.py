@@ -42,6 +42,7 @@ class Rules:
     queue_length: int
     queue_timeout: float  # the longest wait for room; a load has limits of its own
     patience: float
+    only_last_jit: bool = False  # of the units that were not started by hand, one at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Unit:
     wishes: dict[Ticket, Terms] = field(default_factory=dict)  # of those that wait, if they have a wish
     runs: Mapping[str, object] = field(default_factory=dict)  # the settings of its process that can be wished otherwise
     leases: set[Ticket] = field(default_factory=set)
-    kept: bool = False  # started by hand: stays until stopped by hand
+    kept: bool = False  # started by hand: stays until stopped by hand, or others that are need its place
     draining: str | None = None  # why it takes no new callers
     load_began: float = 0.0
     load_seconds: float | None = None  # how long the last load took that succeeded
@@ -124,6 +125,20 @@ class Unit:
         if state not in MOVES[self.state]:
             raise AssertionError(f"{self.name}: {self.state} → {state}")
         self.state = state
+
+    @property
+    def present(self) -> bool:
+        """Whether it has a process, or will have one."""
+        return self.state in RESIDENT or bool(self.waiting)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it takes no more callers, and none waits for its next process."""
+        return (self.state is State.STOPPING or bool(self.draining)) and not self.waiting
+
+    def may_go(self, newcomer: Unit) -> bool:
+        """Whether it can be made to leave for a newcomer: none that was started by hand for one that was not."""
+        return not self.terms.pinned and (newcomer.kept or not self.kept)
 
     @property
     def idle(self) -> bool:

@@ -73,7 +73,7 @@ class Admission:
         secret = given.encode(errors="surrogateescape")
         found = [key for own, key in self._keys if hmac.compare_digest(secret, own)]  # all of them, in constant time
         if not found:
-            raise WrongKey("The API key is not valid.")
+            raise WrongKey("The API key is not valid.", given=given)
         return found[0]
 
     def _is_own_host(self, host: str) -> bool:

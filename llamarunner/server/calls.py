@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import chat
 from llamarunner.fleet.launch import Task
 from llamarunner.server.record import Record, log_prompt
-from llamarunner.server.resolve import resolve
 from llamarunner.server.services import View
 from llamarunner.server.upstream import Body, Call
 
@@ -18,21 +18,20 @@ TALKS = (  # their bodies have messages
 
 
 def call_of(
-    view: View, record: Record, path: str, task: Task | None, asked: tuple[bytes | None, dict[str, object]]
+    view: View, record: Record, path: str, found: tuple[ModelEntry, Task], asked: tuple[bytes | None, dict[str, object]]
 ) -> Call:
-    """Find the model, check what is asked, and make the call of it; the record takes over what is known by then.
+    """Check what is asked of the model that was found, and make the call of it; the record takes over what is known.
 
-    `path` is the process's; `task` None is answered by any model; `asked` is the document, and its bytes if it is as
-    it came. The model gets its name of the catalog, which its answers repeat.
-    Raises InvalidRequest that names the field, ModelNotFound or ModelNotLoaded.
+    `path` is the process's; `asked` is the document, and its bytes if it is as it came. The model gets its name of the
+    catalog, which its answers repeat. Raises InvalidRequest that names the field.
     """
     raw, document = asked
-    entry, fit = resolve(view, document, task)
+    entry, task = found
     record.model_id = entry.id
     if view.services.settings.logging.prompts:
         log_prompt(record, document)
     if path in TALKS:
         chat.check_messages(document)
-    if document.get("model") != entry.id:
-        raw, document = None, {**document, "model": entry.id}
-    return Call(entry, fit, path, Body(document, raw, loopback=view.is_local(record.client)))
+    if document.get("model") != entry.instance_id:
+        raw, document = None, {**document, "model": entry.instance_id}
+    return Call(entry, task, path, Body(document, raw, loopback=view.is_local(record.client)))

@@ -22,6 +22,7 @@ from llamarunner.server.calls import call_of
 from llamarunner.server.channel_messages import ChatDelta, ChatEnd, ChatMessage, ChatStart, Message, refusal
 from llamarunner.server.guards import CHANNEL_PATH
 from llamarunner.server.record import CLIENT_GONE, Record
+from llamarunner.server.resolve import resolve
 from llamarunner.server.services import View
 from llamarunner.server.upstream import Answer, ask
 from llamarunner.server.watch import Patience, Phase, Watch
@@ -63,7 +64,8 @@ class Chat:
             ticket = stack.enter_context(view.limiter.admit(account, time.monotonic_ns()))
             self._record.admitted = True
             asked = None, document_of(message)
-            self._call = call_of(view, self._record, PATH, Task.GENERATE, asked)
+            found = resolve(view, asked[1], Task.GENERATE)
+            self._call = call_of(view, self._record, PATH, found, asked)
             ticket.begin_stream()
             self._held = stack.pop_all()
 

@@ -62,7 +62,7 @@ def _merged(told: Iterable[tuple[Instance, str]]) -> list[Metric]:
     """One family for each name, with labels for the process that each sample is of."""
     families: dict[str, Metric] = {}
     for instance, text in told:
-        labels = {"model": instance.entry.id, "task": str(instance.task)}
+        labels = {"model": instance.entry.instance_id, "task": str(instance.task)}
         for found in _parsed(instance.entry.id, text):
             family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
             family.samples += [one._replace(labels={**one.labels, **labels}) for one in found.samples]

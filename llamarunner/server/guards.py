@@ -25,6 +25,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from llamarunner.dialects.anthropic import ANTHROPIC
+from llamarunner.dialects.lmstudio import errors as lmstudio
 from llamarunner.dialects.ollama.errors import OLLAMA
 from llamarunner.dialects.openai import OPENAI
 from llamarunner.dialects.wire import Dialect
@@ -140,9 +141,9 @@ def check_hygiene(request: web.Request) -> None:
             _check_utf8(value)
 
 
-def render(request: web.Request, error: LlamaRunnerError) -> web.Response:
-    """Say an error in the language of the path that was asked."""
-    dialect = dialect_of(request)
+def render(request: web.Request, error: LlamaRunnerError, dialect: Dialect | None = None) -> web.Response:
+    """Say an error in the language of the path that was asked, unless in another."""
+    dialect = dialect or dialect_of(request)
     body = dialect.error_body(error, request[REQUEST_ID])
     response = web.Response(status=dialect.status_of(error), body=body, headers={"Content-Type": dialect.media})
     if error.retry_after is not None:
@@ -156,9 +157,11 @@ def dialect_of(request: web.Request) -> Dialect:
     path = request.path.replace("/v1/v1/", "/v1/", 1)
     if path.startswith("/v1/messages") or (path.startswith("/v1/models") and "anthropic-version" in request.headers):
         return ANTHROPIC
-    if path.startswith("/api/") and request.app[VIEW].name == "ollama":
-        return OLLAMA
-    return OPENAI
+    if request.app[VIEW].name == "ollama":
+        return OLLAMA if path.startswith("/api/") else OPENAI
+    return (
+        lmstudio.V0 if path.startswith("/api/v0/") else lmstudio.NATIVE if path.startswith("/api/") else lmstudio.ON_V1
+    )
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

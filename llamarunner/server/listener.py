@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from llamarunner.config import Door
+from llamarunner.dialects.lmstudio.errors import V0, unexpected
 from llamarunner.errors import MethodNotAllowed, RouteNotFound
 from llamarunner.server import (
     anthropic_api,
@@ -25,6 +26,8 @@ from llamarunner.server import (
     channel,
     guards,
     library_api,
+    lmstudio_openai,
+    lmstudio_v0,
     logs_api,
     manage_api,
     metrics_api,
@@ -122,6 +125,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
     if name == "lmstudio":
+        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES
         routes |= sdk_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
@@ -131,6 +135,8 @@ async def _unrouted(request: web.Request) -> web.StreamResponse:
     allowed = await _methods_of(request)
     if request.app[VIEW].name == "ollama" and not request.path.startswith("/v1/"):
         return _as_ollama_says(allowed)
+    if request.app[VIEW].name == "lmstudio":
+        return _as_lmstudio_says(request, allowed)
     if not allowed:
         raise RouteNotFound(f"There is nothing at {request.path[:200]}.")
     error = MethodNotAllowed(f"{request.method[:20]} is not possible here; use {' or '.join(allowed)}.")
@@ -143,6 +149,14 @@ def _as_ollama_says(allowed: Sequence[str]) -> web.Response:
     if not allowed:
         return web.Response(status=404, text="404 page not found")
     return web.Response(status=405, text="405 method not allowed", headers={"Allow": ", ".join(allowed)})
+
+
+def _as_lmstudio_says(request: web.Request, allowed: Sequence[str]) -> web.Response:
+    error = unexpected(request.method, request.path, known=bool(allowed))
+    response = guards.render(request, error, None if request.path.startswith("/v1/") else V0)
+    if allowed:
+        response.headers["Allow"] = ", ".join(allowed)
+    return response
 
 
 async def _methods_of(request: web.Request) -> list[str]:

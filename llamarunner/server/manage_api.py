@@ -149,7 +149,7 @@ async def ollama_greeting(request: web.Request) -> web.Response:
 async def _models(view: View) -> Models:
     entries = view.entries
     loaded = set(view.services.supervisor.loaded())
-    processes = [pid for entry in entries for pid in models_api.pids(view, entry)]
+    processes = [pid for entry in entries for pid in models_api.all_pids(view, entry)]
     memory = await view.services.figures.tree_bytes(processes)
     return Models(len(entries), sum(entry.id in loaded for entry in entries), memory)
 

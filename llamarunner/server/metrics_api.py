@@ -65,7 +65,7 @@ def _now(services: Services) -> Iterator[Metric]:
         yield family
     loaded = GaugeMetricFamily("llamarunner_model_loaded", "Models that are ready to use.", labels=["model", "task"])
     for instance in services.supervisor.ready():
-        loaded.add_metric([instance.entry.id, str(instance.task)], 1)
+        loaded.add_metric([instance.entry.instance_id, str(instance.task)], 1)
     yield loaded
 
 

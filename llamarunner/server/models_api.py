@@ -1,14 +1,15 @@
 """Models by REST: what each one is, what it is doing, and starting and stopping it.
 
-Several processes may serve one model, one for each task. What is shown is the one that it is made for, or else the
-one that runs; its memory is that of all. The fields are those of the LlamaRunner Pro API, and more.
+Several processes may serve one model: its instances, and of each instance one for each task. What is shown is the one
+that it is made for, or else the one that runs; its memory is that of all. The fields are those of the LlamaRunner Pro
+API, and more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from aiohttp import web
@@ -127,7 +128,7 @@ async def status(request: web.Request) -> web.Response:
             status=state,
             port=_port(instance) if state == "loaded" else None,
             uptime=int(time.monotonic() - unit.loaded_at) if unit and state == "loaded" else 0,
-            memory_usage=await figures.tree_bytes(pids(view, entry)),
+            memory_usage=await figures.tree_bytes(all_pids(view, entry)),
             last_used=None if used is None else timestamp(used),
             queue_length=(len(unit.waiting) if unit else 0) + leases - busy,
             slots=Slots(busy, granted.slots),
@@ -157,10 +158,15 @@ async def start(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """Unload a model when its running answers are finished, or with `?force=true` at once; answer when it is done."""
+    """Unload a model when its running answers are finished, or with `?force=true` at once; answer when it is done.
+
+    All of its instances, or the one that is named.
+    """
     view, entry = _asked(request)
     view.check_management(request[CLIENT])
-    await view.services.supervisor.stop(entry, force=query.flag(request, "force"))
+    named = entry.instance_id == request.match_info["id"]
+    meant = entry if named else replace(entry, instance=1)
+    await view.services.supervisor.stop(meant, force=query.flag(request, "force"))
     return _json(ModelStopped(True, "stopped", entry.id))
 
 
@@ -205,6 +211,7 @@ def status_of(view: View, entry: ModelEntry) -> Status:
     """One of the four states in which a client sees a model; a model that somebody waits for is loading."""
     if entry.error:
         return "error"
+    entry = view.at_hand(entry)
     unit = view.services.supervisor.unit(entry, shown_task(view, entry))
     if unit is None:
         return "unloaded"
@@ -222,8 +229,13 @@ def shown_task(view: View, entry: ModelEntry) -> Task:
     return next(running, native)
 
 
+def all_pids(view: View, entry: ModelEntry) -> list[int]:
+    """The processes of a model, whatever they are for, of all its instances."""
+    return [pid for one in view.instances(entry) for pid in pids(view, one)]
+
+
 def pids(view: View, entry: ModelEntry) -> list[int]:
-    """The processes of a model, whatever they are for."""
+    """The processes of one instance, whatever they are for."""
     instances = (view.services.supervisor.instance(entry, task) for task in Task)
     return [instance.child.pid for instance in instances if instance and instance.child]
 

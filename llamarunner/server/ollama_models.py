@@ -51,8 +51,9 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def ps(request: web.Request) -> web.StreamResponse:
     """List the models that are loaded; last the one that is unloaded first."""
     view = request.app[VIEW]
-    loaded = {instance.entry.id for instance in view.services.supervisor.ready()}
-    told = [await _running(view, entry) for entry in _listed(view) if entry.id in loaded]
+    loaded = {(instance.entry.id, instance.entry.instance) for instance in view.services.supervisor.ready()}
+    entries = [one for entry in _listed(view) for one in view.instances(entry) if (one.id, one.instance) in loaded]
+    told = [await _running(view, entry) for entry in entries]
     return await answer(request, {"models": sorted(told, key=lambda one: str(one["expires_at"]), reverse=True)})
 
 

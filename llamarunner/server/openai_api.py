@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,7 +15,9 @@ from llamarunner.fleet.launch import Task
 from llamarunner.server import body, models_api, relay
 from llamarunner.server.calls import call_of
 from llamarunner.server.record import RECORD
+from llamarunner.server.resolve import resolve
 from llamarunner.server.services import VIEW
+from llamarunner.server.upstream import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,9 @@ class Ask:
     dialect: Dialect = openai.OPENAI
     upstream: str | None = None  # where the model's process has it, if elsewhere
 
+
+Asked = tuple[bytes | None, dict[str, object]]
+Caller = Callable[[web.Request, str, Ask, Asked], Call]
 
 PATHS: dict[str, Ask] = {
     "/v1/chat/completions": Ask(Task.GENERATE, streams=True),
@@ -43,16 +49,21 @@ PATHS: dict[str, Ask] = {
 }
 
 
-def asking(path: str, ask: Ask) -> Handler:
+def called(request: web.Request, path: str, ask: Ask, asked: Asked) -> Call:
+    """Make the call of the model that a request names; `path` is the process's. Raises as `resolve` and `call_of`."""
+    view = request.app[VIEW]
+    return call_of(view, request[RECORD], path, resolve(view, asked[1], ask.task), asked)
+
+
+def asking(path: str, ask: Ask, caller: Caller = called) -> Handler:
     """Make the handler that passes requests for a path on to the models that they name."""
     upstream_path = ask.upstream or path
 
     async def ask_model(request: web.Request) -> web.StreamResponse:
-        view, record = request.app[VIEW], request[RECORD]
-        record.dialect = ask.dialect.name
-        asked = await body.read_object(request, view.services.settings.server)
-        stream = ask.streams and _wants_stream(asked[1])
-        call = call_of(view, record, upstream_path, ask.task, asked)
+        request[RECORD].dialect = ask.dialect.name
+        asked = await body.read_object(request, request.app[VIEW].services.settings.server)
+        stream = ask.streams and wants_stream(asked[1])
+        call = caller(request, upstream_path, ask, asked)
         del asked  # many times as large as the bytes, and the answer may take long
         return await relay.forward(request, call, ask.dialect, stream)
 
@@ -78,7 +89,8 @@ async def retrieve_model(request: web.Request) -> web.Response:
     return _json(openai.model_object(entry, models_api.status_of(view, entry)))
 
 
-def _wants_stream(document: dict[str, object]) -> bool:
+def wants_stream(document: Mapping[str, object]) -> bool:
+    """Tell whether an answer shall be streamed. Raises InvalidRequest."""
     stream = document.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("'stream' must be true or false.", param="stream")

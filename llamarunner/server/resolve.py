@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.catalog.speech import how_to_get, size_of
 from llamarunner.errors import InvalidRequest, ModelNotFound, ModelNotLoaded, SpeechModelNotFound
@@ -24,7 +26,7 @@ _VERBS: dict[Task | None, str] = {
 }
 
 
-def resolve(view: View, document: dict[str, object], task: Task | None) -> tuple[ModelEntry, Task]:
+def resolve(view: View, document: Mapping[str, object], task: Task | None) -> tuple[ModelEntry, Task]:
     """Find the model of a request and what to start it for; no `task` means any that the model is made for,
     but for speech models, which know no text.
 
@@ -35,7 +37,14 @@ def resolve(view: View, document: dict[str, object], task: Task | None) -> tuple
     name = document.get("model")
     if name is not None and not isinstance(name, str):
         raise InvalidRequest("'model' must be a string.", param="model")
-    entry = view.find(name) if name else _only(view, task)
+    return able(view.find(name) if name else _only(view, task), task)
+
+
+def able(entry: ModelEntry, task: Task | None) -> tuple[ModelEntry, Task]:
+    """Tell what to start a model for; no `task` means what it is made for.
+
+    Raises InvalidRequest for a model that cannot do this, or ModelNotLoaded for a broken file.
+    """
     if entry.error:
         raise ModelNotLoaded(f"The model '{entry.id}' cannot be used: {entry.error}.", param="model")
     if not _can(entry, task):
@@ -88,5 +97,5 @@ def _only(view: View, task: Task | None) -> ModelEntry:
     plain = [entry for entry in fit if Capability.VISION not in entry.capabilities]
     for candidates in ([entry for entry in fit if entry.id in loaded], fit, plain):
         if len(candidates) == 1:
-            return candidates[0]
+            return view.at_hand(candidates[0])
     raise ModelNotFound("", tuple(entry.id for entry in fit))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from aiohttp import web
@@ -210,11 +211,42 @@ class View:
         """The usable models behind this door, in the catalog's order."""
         return [entry for entry in self.services.catalog.entries if not entry.error and self.shows(entry)]
 
-    def find(self, name: str) -> ModelEntry:
-        """Find a model by any of its names; on Ollama's door also by the longer forms that its clients know.
+    def instances(self, entry: ModelEntry) -> list[ModelEntry]:
+        """The instances of a model that run or will, those that are leaving included."""
+        return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
 
-        Raises ModelNotFound, also for a model that this door hides.
+    def find_instance(self, name: str) -> ModelEntry | None:
+        """Find an instance that takes callers by exactly its id: the model's, or `id:2`, `id:3` …"""
+        base, _, number = name.rpartition(":")
+        for model_id, text in ((name, "1"), (base, number)):
+            entry = self.services.catalog.known(model_id) if text.isascii() and text.isdecimal() else None
+            if entry and self.shows(entry):
+                for one in self.services.supervisor.instances(entry):
+                    if (instance := replace(entry, instance=one)).instance_id == name:
+                        return instance
+        return None
+
+    def another(self, entry: ModelEntry) -> ModelEntry:
+        """The first instance of a model that does not run and whose id names no other model."""
+        taken = self.services.supervisor.instances(entry, leaving=True)
+        numbered = (replace(entry, instance=number) for number in itertools.count(1) if number not in taken)
+        return next(one for one in numbered if one.instance == 1 or not self.services.catalog.knows(one.instance_id))
+
+    def at_hand(self, entry: ModelEntry) -> ModelEntry:
+        """The instance that serves those who name only the model: the first that takes callers."""
+        if entry.instance > 1:
+            return entry
+        return replace(entry, instance=next(iter(self.services.supervisor.instances(entry)), 1))
+
+    def find(self, name: str) -> ModelEntry:
+        """Find a model by any of its names, or an instance of it by its id; on Ollama's door also by the longer forms
+        that its clients know.
+
+        The instance that is meant is the one that serves a request. Raises ModelNotFound, also for a model that this
+        door hides.
         """
+        if instance := self.find_instance(name):
+            return instance
         parsed = names.parse(name.removesuffix(":local")) if self.name == "ollama" else None
         for spelling in (name, parsed.short) if parsed else (name,):
             try:
@@ -222,7 +254,7 @@ class View:
             except ModelNotFound:
                 continue
             if self.shows(entry):
-                return entry
+                return self.at_hand(entry)
         raise ModelNotFound(name[:200], tuple(entry.id for entry in self.entries))
 
 

@@ -372,14 +372,66 @@ def test_illegal_moves_raise() -> None:
     assert set(MOVES) == set(State)
 
 
+def started_by_hand(fleet: Schedule, name: str, now: float = 0.0) -> None:
+    fleet.ask((name, now), name, HOUR, now, keep=True)
+    fleet.started(name, now)
+    fleet.leave((name, now), now)
+
+
+def test_what_was_started_by_hand_makes_way_for_nothing_that_only_a_request_wants() -> None:
+    fleet = schedule(max_loaded=2)
+    started_by_hand(fleet, "a", 0)
+    load(fleet, "b", 1)
+    assert fleet.ask(1, "c", HOUR, 2) == [Stop("b", "evicted")], "not a, though it was used before b"
+    assert fleet.ended("b", None, 3) == [Spawn("c")]
+    fleet.started("c", 4)
+    started = fleet.ask(2, "c", HOUR, 5, keep=True)
+    assert started == [Grant(2, "c")]
+    assert "loaded by hand" in refusal(fleet.ask(3, "b", HOUR, 6)).error.message
+
+
+def test_what_was_started_by_hand_makes_way_for_another_such_and_is_no_longer_kept_then() -> None:
+    fleet = schedule(max_loaded=1)
+    started_by_hand(fleet, "a")
+    assert fleet.ask(1, "b", HOUR, 1, keep=True) == [Stop("a", "evicted")]
+    assert fleet.ended("a", None, 2) == [Spawn("b")]
+    fleet.started("b", 3)
+    fleet.stop("b", 3, force=True)
+    fleet.ended("b", None, 4)
+    load(fleet, "a", 5)
+    assert fleet.units["a"].expires == 3605
+
+
+def test_load_that_runs_out_of_memory_spares_what_was_started_by_hand() -> None:
+    fleet = schedule(max_loaded=3)
+    started_by_hand(fleet, "a")
+    fleet.ask(1, "b", HOUR, 1)
+    refused = refusal(fleet.ended("b", Death("out of memory", out_of_memory=True), 2))
+    assert isinstance(refused.error, ModelFailed)
+
+
+def test_if_so_ruled_only_the_last_unit_that_a_request_has_loaded_stays() -> None:
+    fleet = schedule(max_loaded=3)
+    load(fleet, "a")
+    load(fleet, "b")
+    fleet.rules = Rules(3, 512, 600.0, 10.0, only_last_jit=True)
+    started_by_hand(fleet, "kept", 1)
+    assert fleet.ask(1, "a", HOUR, 1) == [Grant(1, "a")]
+    assert fleet.ask(2, "c", HOUR, 2) == [Stop("b", "evicted")]
+    assert fleet.ended("b", None, 3) == [], "a is busy"
+    assert fleet.leave(1, 4) == [Stop("a", "evicted")]
+    assert fleet.ended("a", None, 5) == [Spawn("c")]
+    assert {unit.name for unit in fleet.resident} == {"c", "kept"}
+
+
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 
 
 class Fleet(RuleBasedStateMachine):
     """Random facts in virtual time; a model of the world checks what the schedule does to it."""
 
-    @initialize(max_loaded=st.integers(1, 3), memory=st.one_of(st.none(), st.integers(4, 12)))
-    def open(self, max_loaded: int, memory: int | None) -> None:
+    @initialize(max_loaded=st.integers(1, 3), memory=st.one_of(st.none(), st.integers(4, 12)), last_jit=st.booleans())
+    def open(self, max_loaded: int, memory: int | None, last_jit: bool) -> None:
         self.total = memory
         self.now = 0.0
         self.next_ticket = 0
@@ -389,7 +441,7 @@ class Fleet(RuleBasedStateMachine):
         self.wishes: dict[int, int] = {}
         self.runs: dict[str, dict[str, object]] = {}
         self.forced = self.closed = False
-        self.fleet = Schedule(Rules(max_loaded, 20, 60.0, 5.0), self.free, lambda: 1.0)
+        self.fleet = Schedule(Rules(max_loaded, 20, 60.0, 5.0, last_jit), self.free, lambda: 1.0)
 
     def free(self) -> int | None:
         if self.total is None:
@@ -403,6 +455,10 @@ class Fleet(RuleBasedStateMachine):
                 case Spawn(name, wish):
                     assert name not in self.children, "two children for one unit"
                     assert not self.closed
+                    units = self.fleet.units
+                    rivals = [one for one in self.children if one != name and units[one].may_go(units[name])]
+                    alone = units[name].kept or not self.fleet.rules.only_last_jit
+                    assert alone or not rivals, "beside another that a request has loaded"
                     self.children[name] = "loading"
                     self.runs[name] = {**self.runs.get(name, {"size": 0}), **wish}
                 case Stop(name, _):
@@ -468,7 +524,9 @@ class Fleet(RuleBasedStateMachine):
     def renew(self, name: str) -> None:
         waiting = dict(self.waiting)
         self.carry_out(self.fleet.renew(name, self.now))
-        assert waiting.keys() - self.waiting.keys() == set(), "renewing turns nobody away"
+        unit, others = self.fleet.units.get(name), self.fleet.resident
+        no_room = unit is not None and not any(other.may_go(unit) for other in others)
+        assert no_room or waiting.keys() == self.waiting.keys(), "renewing turns nobody away"
 
     @rule(name=NAMES)
     def let_go(self, name: str) -> None:

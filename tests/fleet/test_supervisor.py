@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, Shutt
 from llamarunner.events import ModelFailed as FailedEvent
 from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.lease import Manner
 from llamarunner.fleet.subject import Subject
 from llamarunner.fleet.unit import State
 from tests.conftest import Fleet, MakeFleet, alive, eventually
@@ -32,6 +34,12 @@ def pid_of(fleet: Fleet, name: str) -> int:
     assert instance is not None
     assert instance.child is not None
     return instance.child.pid
+
+
+def ttl_of(fleet: Fleet, name: str) -> float | None:
+    unit = fleet.supervisor.unit(fleet.entry(name))
+    assert unit is not None
+    return unit.terms.ttl
 
 
 def state_of(fleet: Fleet, name: str) -> State:
@@ -325,6 +333,42 @@ async def test_start_with_a_time_to_live_is_not_kept(make_fleet: MakeFleet) -> N
         await fleet.supervisor.start(fleet.entry("a"), overrides=ModelSettings(ttl_seconds=0.1))
         await eventually(lambda: state_of(fleet, "a") is State.UNLOADED)
         assert len(fleet.journal("a").facts("start")) == 1
+
+
+async def test_instances_of_a_model_are_started_used_and_ended_apart(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        first = fleet.entry("a")
+        second, third = replace(first, instance=2), replace(first, instance=3)
+        ports = [(await fleet.supervisor.start(entry)).endpoint for entry in (first, second, third)]
+        assert len(set(ports)) == 3
+        async with fleet.supervisor.lease(second, Task.GENERATE) as lease:
+            assert lease.endpoint == ports[1]
+            leaving = asyncio.gather(fleet.supervisor.unload(second))
+            await asyncio.sleep(0)
+            assert fleet.supervisor.instances(first) == [1, 3]
+            assert fleet.supervisor.instances(first, leaving=True) == [1, 2, 3]
+        await leaving
+        assert fleet.supervisor.instances(first, leaving=True) == [1, 3]
+        assert fleet.supervisor.loaded() == ["a"]
+        fleet.supervisor.let_go(third)
+        await eventually(lambda: fleet.supervisor.instances(first, leaving=True) == [1])
+        await fleet.supervisor.start(second)
+        await fleet.supervisor.unload(first)
+        assert fleet.supervisor.instances(first) == [2], "the first has no part in what is said of the model"
+        await fleet.supervisor.start(first)
+        await fleet.supervisor.stop(first)
+        assert fleet.supervisor.ready() == []
+
+
+async def test_time_to_live_of_a_request_counts_only_if_it_loads_the_model(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": []}) as fleet:
+        for first_ttl, told in ((None, 3600), (7, 3600)):
+            async with fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE, Manner(first_ttl=first_ttl)):
+                assert ttl_of(fleet, "a") == told
+        await fleet.supervisor.stop(fleet.entry("a"))
+        for first_ttl in (7, 9):
+            async with fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE, Manner(first_ttl=first_ttl)):
+                assert ttl_of(fleet, "a") == 7
 
 
 async def test_last_use_is_that_of_requests_alone(make_fleet: MakeFleet) -> None:

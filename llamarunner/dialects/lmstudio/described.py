@@ -18,7 +18,6 @@ Object = dict[str, Any]
 
 NOBODY = "local"  # the publisher of a file that does not say who made it
 OURS = "llamarunner"
-FORMAT = "gguf"
 EVAL_BATCH = 2048  # llama.cpp's own
 _GENERATES = frozenset({Capability.CHAT, Capability.COMPLETION})
 _EMBEDS = frozenset({Capability.EMBEDDING, Capability.RERANK})
@@ -50,7 +49,7 @@ class Model:
     tool_use: bool  # trained for it
     reasoning: bool  # thinks, unless it is told not to
     description: str | None
-    format: Literal["gguf"] = FORMAT
+    format: Literal["gguf"] = "gguf"
 
     @property
     def type(self) -> Literal["llm", "embedding"]:

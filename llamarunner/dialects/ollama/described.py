@@ -75,8 +75,8 @@ class Run:
 
 
 def running(entry: ModelEntry, digest: str, run: Run) -> Object:
-    """One model of /api/ps."""
-    name = named(entry)
+    """One model of /api/ps, or a further instance of it under its own id."""
+    name = named(entry) if entry.instance == 1 else entry.instance_id
     return {
         "name": name,
         "model": name,
