@@ -220,16 +220,18 @@ async def _load(caller: Caller, parameter: object, channel: Channel) -> None:
         settings = settings.model_copy(update={"ttl_seconds": ttl})
     await channel.send({"type": "resolved", "info": model_info(described.model(entry), path_of(entry))})
     supervisor = caller.view.services.supervisor
+    entry = caller.view.another(entry)
+    started = supervisor.start(entry, native_task(entry), settings)
 
     async def start() -> None:
-        await asyncio.shield(supervisor.start(entry, native_task(entry), settings))
+        await asyncio.shield(started)
 
     try:
         with caller.counted("loadModel") as (record, _):
             record.model_id = entry.id
             await _progressing(caller, entry, channel, "progress", start)
     except Cancelled:
-        await supervisor.stop(entry)
+        await supervisor.unload(entry)
         return
     await channel.send({"type": "success", "info": (await _now(caller, entry)).info})
 
@@ -347,7 +349,7 @@ async def _unload(caller: Caller, parameter: object) -> object:
     found = await loaded(caller.view, caller.domain)
     for one in found:
         if one.running.identifier == asked.identifier:
-            await caller.view.services.supervisor.stop(one.instance.entry)
+            await caller.view.services.supervisor.unload(one.instance.entry)
             return VOID
     raise sdk_errors.identifier_not_found(asked.identifier, [one.running.identifier for one in found])
 

@@ -19,6 +19,7 @@ from llamarunner.dialects.lmstudio import sdk_config, sdk_errors, sdk_history
 from llamarunner.dialects.lmstudio.sdk_frames import Sent, checked
 from llamarunner.dialects.lmstudio.sdk_infos import Specifier
 from llamarunner.dialects.lmstudio.sdk_prediction import Prediction
+from llamarunner.dialects.lmstudio.v0 import VERBOSE
 from llamarunner.dialects.ollama.shorten import shortened
 from llamarunner.dialects.sse import Splitter
 from llamarunner.errors import BackendFailed
@@ -93,7 +94,7 @@ async def _answer(
         raise sdk_errors.preset_not_found(asked.fuzzy_preset_identifier)
     one = await find_loaded(caller, asked.model_specifier)
     fields = sdk_config.asked(question.config)
-    told = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+    told = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True, **VERBOSE}
     question.document |= fields | told | {"model": one.instance.entry.instance_id}
     with caller.counted(endpoint, stream=True) as (record, _):
         record.model_id = one.instance.entry.id
@@ -162,7 +163,6 @@ class Answering:
         stats = self._prediction.stats(
             first_token_seconds=self._record.first_token_seconds,
             seconds=time.perf_counter() - self._began,
-            limit=self._question.document.get("max_tokens"),
             cancelled=cancelled,
         )
         return {

@@ -15,6 +15,7 @@ from typing import Any
 
 from llamarunner.dialects import strict_json
 from llamarunner.dialects.chat_stream import event_of
+from llamarunner.dialects.lmstudio.v0 import stop_reason
 from llamarunner.dialects.sse import DONE
 from llamarunner.dialects.usage import Usage, told
 from llamarunner.errors import InvalidRequest
@@ -35,6 +36,7 @@ class Prediction:
         self._call: dict[str, str] | None = None  # the one that is being told: index, id, name, arguments
         self._usage: Mapping[str, Any] = {}
         self._timings: Mapping[str, Any] = {}
+        self._verbose: Mapping[str, Any] = {}
         self._progress = -1.0
         self._done = False
         self.finish_reason: str | None = None
@@ -57,6 +59,7 @@ class Prediction:
         event = event_of(data)
         self._usage = event.get("usage") or self._usage
         self._timings = event.get("timings") or self._timings
+        self._verbose = event.get("__verbose") or self._verbose
         packets = list(self._progressed(event.get("prompt_progress")))
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else {}
@@ -144,14 +147,13 @@ class Prediction:
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def stats(
-        self, *, first_token_seconds: float | None, seconds: float, limit: object, cancelled: bool
-    ) -> dict[str, object]:
-        """The statistics; `limit` is how many tokens were asked for at most, if it was said."""
+    def stats(self, *, first_token_seconds: float | None, seconds: float, cancelled: bool) -> dict[str, object]:
+        """The statistics; what is not known is left out."""
         used = self.tokens
         prompt, completion = used.prompt, used.completion
         known = {
-            "stopReason": "userStopped" if cancelled else self._stop_reason(limit),
+            "stopReason": "userStopped" if cancelled else stop_reason(self.finish_reason, self._verbose),
+            "stopString": self._verbose.get("stopping_word") or None,
             "tokensPerSecond": used.tokens_per_second,
             "timeToFirstTokenSec": first_token_seconds,
             "totalTimeSec": seconds,
@@ -160,13 +162,3 @@ class Prediction:
             "totalTokensCount": None if prompt is None or completion is None else prompt + completion,
         }
         return {name: value for name, value in known.items() if value is not None}
-
-    def _stop_reason(self, limit: object) -> str:
-        match self.finish_reason:
-            case "tool_calls":
-                return "toolCalls"
-            case "length":
-                reached = self.tokens.completion
-                full = not isinstance(limit, int) or (reached is not None and reached < limit)
-                return "contextLengthReached" if full else "maxPredictedTokensReached"
-        return "eosFound"
