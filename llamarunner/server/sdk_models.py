@@ -30,7 +30,7 @@ from llamarunner.dialects.lmstudio.sdk_infos import (
     model_info,
     seconds,
 )
-from llamarunner.errors import LlamaRunnerError, ModelNotFound
+from llamarunner.errors import InvalidRequest, LlamaRunnerError, ModelNotFound
 from llamarunner.fleet.lease import AS_IT_IS, Instance, Manner
 from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS
 from llamarunner.fleet.subject import unit_name
@@ -133,7 +133,7 @@ async def _loaded(view: View, instance: Instance, model: described.Model) -> Loa
     granted = await services.figures.granted(instance.endpoint)
     unit = services.supervisor.unit(entry, instance.task)
     running = Running(
-        identifier=entry.instance_id,
+        identifier=view.labels.label_of(instance) or entry.instance_id,
         reference=hashlib.sha256(f"{unit_name(entry, instance.task)} {instance.began}".encode()).hexdigest()[:24],
         context_length=granted.context_length or entry.context_length or 0,
         ttl=unit.terms.ttl if unit and not unit.kept and not unit.terms.pinned else None,
@@ -220,20 +220,33 @@ async def _load(caller: Caller, parameter: object, channel: Channel) -> None:
         settings = settings.model_copy(update={"ttl_seconds": ttl})
     await channel.send({"type": "resolved", "info": model_info(described.model(entry), path_of(entry))})
     supervisor = caller.view.services.supervisor
+    if asked.identifier:
+        _check_free(caller, asked.identifier)
     entry = caller.view.another(entry)
     started = supervisor.start(entry, native_task(entry), settings)
+    if asked.identifier:
+        caller.view.labels.give(asked.identifier, started)
 
-    async def start() -> None:
+    async def load() -> None:
         await asyncio.shield(started)
 
     try:
         with caller.counted("loadModel") as (record, _):
             record.model_id = entry.id
-            await _progressing(caller, entry, channel, "progress", start)
+            await _progressing(caller, entry, channel, "progress", load)
     except Cancelled:
         await supervisor.unload(entry)
         return
     await channel.send({"type": "success", "info": (await _now(caller, entry)).info})
+
+
+def _check_free(caller: Caller, label: str) -> None:
+    """Refuse a name for an instance that means something else. Raises InvalidRequest."""
+    taken = caller.view.labels.is_taken(label)
+    with contextlib.suppress(ModelNotFound):
+        taken = caller.view.find(label) is not None
+    if taken:
+        raise InvalidRequest(f"The identifier '{label}' is in use.", param="identifier")
 
 
 async def _get_or_load(caller: Caller, parameter: object, channel: Channel) -> None:
@@ -273,7 +286,7 @@ async def _named(caller: Caller, name: str) -> Loaded | None:
 async def _now(caller: Caller, entry: ModelEntry) -> Loaded:
     """The instance that has just been loaded."""
     found = await loaded(caller.view, caller.domain)
-    fit = [one for one in found if one.running.identifier == entry.instance_id]
+    fit = [one for one in found if one.instance.entry.instance_id == entry.instance_id]
     if not fit:
         raise sdk_errors.identifier_not_found(entry.instance_id, [one.running.identifier for one in found])
     return fit[0]

@@ -27,6 +27,7 @@ from llamarunner.server.crowd import Crowd, descriptor_limit
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
+from llamarunner.server.labels import Labels
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.sdk_guests import Guests
@@ -105,6 +106,7 @@ class View:
         self.channels = Limiter()  # of the open websockets
         self.guesses = Limiter()
         self.guests = Guests()
+        self.labels = Labels()
         services.views.append(self)
         self.configure(door)
 
@@ -216,7 +218,9 @@ class View:
         return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
 
     def find_instance(self, name: str) -> ModelEntry | None:
-        """Find an instance that takes callers by exactly its id: the model's, or `id:2`, `id:3` …"""
+        """Find an instance that takes callers by exactly its id, the model's, or `id:2`, `id:3` …, or by its label."""
+        if (labelled := self.labels.find(name)) and self.shows(labelled.entry):
+            return labelled.entry
         base, _, number = name.rpartition(":")
         for model_id, text in ((name, "1"), (base, number)):
             entry = self.services.catalog.known(model_id) if text.isascii() and text.isdecimal() else None
