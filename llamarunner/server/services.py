@@ -32,6 +32,7 @@ from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.sdk_guests import Guests
 from llamarunner.server.spool import Spool
+from llamarunner.server.tap import Tap
 from llamarunner.webhooks import Asker, Webhooks
 
 
@@ -57,6 +58,7 @@ class Services:
     children: Children = field(init=False)
     spool: Spool = field(init=False)
     crowd: Crowd = field(init=False)
+    tap: Tap = field(default_factory=Tap)
     library: Library = field(init=False)  # put there and opened by whoever opens the doors
 
     def __post_init__(self) -> None:
