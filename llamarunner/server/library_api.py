@@ -36,7 +36,7 @@ async def pull(request: web.Request) -> web.StreamResponse:
     """Bring a model here, from Hugging Face or a registry."""
     asked = await read(request, PullRequest)
     view = _managed(request)
-    _check_shown(view, asked.named)
+    check_shown(view, asked.named)
     lines = view.services.library.pull(asked.named, insecure=asked.insecure)
     return await _tell(request, lines, asked.stream)
 
@@ -45,7 +45,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     """Make a model of another one, or of uploaded files."""
     asked = await read(request, CreateRequest)
     view = _managed(request)
-    _check_shown(view, asked.named)
+    check_shown(view, asked.named)
     if asked.from_:
         _check_source(view, asked.from_, f"model '{asked.from_}' not found")
     return await _tell(request, view.services.library.create(_recipe(asked)), asked.stream)
@@ -56,7 +56,7 @@ async def copy(request: web.Request) -> web.StreamResponse:
     asked = await read(request, CopyRequest)
     view = _managed(request)
     _check_source(view, asked.source, f'model "{asked.source}" not found')
-    _check_shown(view, asked.destination)
+    check_shown(view, asked.destination)
     await view.services.library.copy(asked.source, asked.destination)
     return web.Response()
 
@@ -103,7 +103,7 @@ def _managed(request: web.Request) -> View:
     return view
 
 
-def _check_shown(view: View, name: str) -> None:
+def check_shown(view: View, name: str) -> None:
     """Refuse to make a model that this door or key would not show. What is no name the library refuses."""
     if not _shows_name(view, name):
         raise Forbidden("Models of that name are not to be seen through this door.", param="model")

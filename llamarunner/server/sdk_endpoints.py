@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamarunner.dialects.lmstudio.sdk_infos import Domain
-from llamarunner.errors import RateLimited
+from llamarunner.errors import LlamaRunnerError, RateLimited
 from llamarunner.limits import Account, Ticket
 from llamarunner.server.record import Record
 from llamarunner.server.sdk_guests import Guest
@@ -62,6 +62,10 @@ class Caller:
             except RateLimited as error:
                 view.services.metrics.refused(view.name, error.limit)
                 raise
+
+
+class Cancelled(LlamaRunnerError):
+    """The client wants no more of it."""
 
 
 @dataclass(slots=True)

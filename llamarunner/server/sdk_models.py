@@ -36,15 +36,11 @@ from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS
 from llamarunner.fleet.subject import unit_name
 from llamarunner.fleet.supervisor import Supervisor
 from llamarunner.server.resolve import native_task
-from llamarunner.server.sdk_endpoints import Caller, Channel, Rpc, Streaming
+from llamarunner.server.sdk_endpoints import Caller, Cancelled, Channel, Rpc, Streaming
 from llamarunner.server.services import View
 from llamarunner.server.watch import Patience, Watch
 
 PROGRESS_SECONDS = 0.1
-
-
-class Cancelled(LlamaRunnerError):
-    """The client wants no more of it."""
 
 
 class ByIdentifier(Sent):
@@ -237,6 +233,9 @@ async def _load(caller: Caller, parameter: object, channel: Channel) -> None:
     except Cancelled:
         await supervisor.unload(entry)
         return
+    except BaseException:  # who has left never learns its name
+        supervisor.let_go(entry)
+        raise
     await channel.send({"type": "success", "info": (await _now(caller, entry)).info})
 
 

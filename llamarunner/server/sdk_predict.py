@@ -26,8 +26,8 @@ from llamarunner.errors import BackendFailed
 from llamarunner.fleet.launch import Task
 from llamarunner.server import upstream
 from llamarunner.server.record import Record, log_prompt
-from llamarunner.server.sdk_endpoints import Caller, Channel, Streaming
-from llamarunner.server.sdk_models import Cancelled, Loaded, find_loaded
+from llamarunner.server.sdk_endpoints import Caller, Cancelled, Channel, Streaming
+from llamarunner.server.sdk_models import Loaded, find_loaded
 from llamarunner.server.upstream import Answer, Body, Call
 from llamarunner.server.watch import Patience, Phase, Watch
 
