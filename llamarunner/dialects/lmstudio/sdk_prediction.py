@@ -4,8 +4,8 @@
     {"type": "fragment", "fragment": {"content": "Hel", "tokensCount": 1, "reasoningType": "none", …}}
     {"type": "toolCallGenerationStart", "toolCallId": "111"} … {"type": "toolCallGenerationEnd", "toolCallRequest": …}
 
-The last packet, `success`, has the statistics. Calls of tools come in pieces, one after the other; their ids are the
-model's if it gave some.
+The last packet, `success`, has the statistics. Calls of tools come in pieces, one after the other, with ids of ours:
+LM Studio's are short numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Packet = dict[str, Any]
 class Prediction:
     """One answer, as far as it has come.
 
-    `name_call` gives the id of a call of a tool that has none. `tags` is what stands before and after thoughts.
+    `name_call` gives the id of a call of a tool. `tags` is what stands before and after thoughts.
     """
 
     def __init__(self, name_call: Callable[[], str], tags: tuple[str, str] = ("<think>", "</think>")) -> None:
@@ -121,7 +121,7 @@ class Prediction:
         index, function = str(piece.get("index", 0)), piece.get("function") or {}
         if self._call is None or self._call["index"] != index:
             yield from self._called()
-            self._call = {"index": index, "id": piece.get("id") or self._name_call(), "name": "", "arguments": ""}
+            self._call = {"index": index, "id": self._name_call(), "name": "", "arguments": ""}
             yield {"type": "toolCallGenerationStart", "toolCallId": self._call["id"]}
         if name := function.get("name"):
             self._call["name"] += name
