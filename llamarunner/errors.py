@@ -103,6 +103,7 @@ class ModelNotFound(LlamaRunnerError):
         hint = f" Available: {', '.join(known[:10])}." if known else ""
         missing = "No model was named, and there is no single model to choose."
         super().__init__((f"The model '{name}' was not found." if name else missing) + hint, param="model")
+        self.known = known
 
 
 class WebhookNotFound(LlamaRunnerError):

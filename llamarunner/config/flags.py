@@ -62,6 +62,8 @@ SETTING_OF_FLAG: dict[str, str] = {
     "-mg": "main_gpu",
     "-ncmoe": "n_cpu_moe",
     "-ot": "override_tensor",
+    "-kvo": "kv_offload",
+    "-nkvo": "kv_offload",
     "-lm": "load_mode",
     "--mlock": "load_mode",
     "--mmap": "load_mode",

@@ -27,6 +27,9 @@ Factor = Annotated[float, Field(ge=0, le=1_000_000_000)]
 Proportion = Annotated[float, Field(ge=0, le=1_000_000)]
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$")]
 TensorRule = Annotated[str, Field(pattern=r"^[^\s\x85,=]+=[^\s\x85,=]+$")]  # not all readers count \x85 as a space
+MetadataRule = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]+=(int|float|bool|str):[^\s\x85,]{1,127}$", max_length=255)
+]
 
 
 def _extra_argument(argument: str) -> str:
@@ -113,12 +116,16 @@ class ModelSettings(Frozen):
     tensor_split: tuple[Proportion, ...] | None = Field(
         None, min_length=1, max_length=128, description="Share of each GPU, as proportions, such as [3, 1]."
     )
+    kv_offload: bool | None = Field(None, description="Keep the KV cache on the GPU, as far as its layers are there.")
     main_gpu: int | None = Field(
         None, ge=0, le=127, description="The GPU used with split_mode none, or for intermediate results with row."
     )
     n_cpu_moe: LayerCount | None = Field(None, description="Keep the experts of the first N layers in main memory.")
     override_tensor: tuple[TensorRule, ...] | None = Field(
         None, description="Where tensors live: pattern=buffer type, such as exps=CPU."
+    )
+    override_kv: tuple[MetadataRule, ...] | None = Field(
+        None, description="Metadata of the file that is taken otherwise: key=type:value, as llama.cpp writes it."
     )
 
     # loading

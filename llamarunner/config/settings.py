@@ -16,6 +16,7 @@ from llamarunner.config.logs import LoggingSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
+from llamarunner.config.permissions import MEANING, Permissions
 from llamarunner.config.webhooks import WebhookSettings
 
 DAY = 86_400
@@ -58,6 +59,7 @@ class ApiKey(Frozen):
     rate_limits: RateLimits | None = Field(
         None, description="Limits for all its bearers together; null counts them by address, as others."
     )
+    permissions: Permissions | None = Field(None, description=MEANING)
 
     @property
     def bearer(self) -> str:

@@ -40,7 +40,7 @@ def error_event(error: LlamaRunnerError, request_id: str) -> bytes:
 
 def model_object(entry: ModelEntry) -> dict[str, object]:
     created = datetime.fromtimestamp(entry.created, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return {"type": "model", "id": entry.id, "display_name": entry.id, "created_at": created}
+    return {"type": "model", "id": entry.instance_id, "display_name": entry.instance_id, "created_at": created}
 
 
 def model_list(models: list[dict[str, object]]) -> dict[str, object]:

@@ -55,9 +55,9 @@ def responses_error_event(error: LlamaRunnerError, request_id: str) -> bytes:
 
 
 def model_object(entry: ModelEntry, status: str) -> dict[str, object]:
-    """Describe one model as a `Model`."""
+    """Describe one model, or an instance beside its first, as a `Model`."""
     model = Model(
-        id=entry.id,
+        id=entry.instance_id,
         object="model",
         created=entry.created,
         owned_by="llama-runner",

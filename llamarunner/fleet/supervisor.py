@@ -108,31 +108,33 @@ class Supervisor:
         started.add_done_callback(lambda _: self._leave(ticket))
         return started
 
-    def let_go(self, entry: ModelEntry) -> None:
-        """Unload a model as soon as it is idle, and do not wait for that; with a number, that instance alone."""
-        for name, subject in self._subjects.items():
-            if _means(entry, subject.entry) and self._awake(name):
+    def let_go(self, entry: ModelEntry, *, alone: bool = False) -> None:
+        """Unload a model as soon as it is idle, and do not wait for that.
+
+        That is all of its instances, unless the entry means one beside the first; or `alone` the one that it means.
+        """
+        for name, subject in self._units_of(entry, alone):
+            if self._awake(name):
                 subject.ttl = 0.0
-                self._carry_out(self._schedule.let_go(name, time.monotonic()))
+            self._carry_out(self._schedule.let_go(name, time.monotonic()))
 
     async def stop(self, entry: ModelEntry, force: bool = False) -> None:
         """Unload a model, after its callers are done or at once; returns when its processes are gone.
 
-        All of its instances, unless the entry means one beside the first.
+        That is all of its instances, unless the entry means one beside the first.
         """
-        await self._stop([name for name, one in self._subjects.items() if _means(entry, one.entry)], force)
+        await self._stop(self._units_of(entry, alone=False), force)
 
     async def unload(self, entry: ModelEntry) -> None:
-        """Unload the instance that the entry means, as `stop` does, and leave the others alone."""
-        await self._stop([unit_name(entry, task) for task in Task], force=False)
+        """Unload the instance that the entry means, as `stop` does, and no other."""
+        await self._stop(self._units_of(entry, alone=True), force=False)
 
-    async def _stop(self, names: Iterable[str], force: bool) -> None:
+    async def _stop(self, units: Iterable[tuple[str, Subject]], force: bool) -> None:
         lives = []
-        for name in names:
-            if subject := self._subjects.get(name):
-                subject.overrides = subject.ttl = None
-                lives += [instance for instance in [self._instances.get(name)] if instance]
-                self._carry_out(self._schedule.stop(name, time.monotonic(), force))
+        for name, subject in units:
+            subject.overrides = subject.ttl = None
+            lives += [instance for instance in [self._instances.get(name)] if instance]
+            self._carry_out(self._schedule.stop(name, time.monotonic(), force))
         for instance in lives:
             await instance.gone.wait()
 
@@ -266,6 +268,11 @@ class Supervisor:
         if not self._awake(name):
             subject.overrides = subject.ttl = None
         return subject
+
+    def _units_of(self, entry: ModelEntry, alone: bool) -> list[tuple[str, Subject]]:
+        all_of_it = entry.instance == 1 and not alone
+        units = [(name, one) for name, one in self._subjects.items() if one.entry.id == entry.id]
+        return [(name, one) for name, one in units if all_of_it or one.entry.instance == entry.instance]
 
     def _awake(self, name: str) -> bool:
         """Whether a unit has a process that is not leaving for good, or will have one."""
@@ -411,8 +418,3 @@ class Supervisor:
                 instance.suspected = False
                 return
         instance.child.kill(Death("its process stopped answering"))
-
-
-def _means(entry: ModelEntry, other: ModelEntry) -> bool:
-    """Whether what is said of a model is said of an instance too: of all by the model's name, else of the one named."""
-    return entry.id == other.id and entry.instance in (1, other.instance)

@@ -27,6 +27,7 @@ LONGEST_URL = 8190  # bytes; links of content networks are signed, and long
 CONNECT_SECONDS = 30.0
 ATTEMPTS = 6  # in a row that bring nothing
 LONGEST_PAUSE_SECONDS = 30.0
+NOT_THERE = "file does not exist"
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRY_AGAIN = (408, 425, 429)  # and all that the server calls its own fault
@@ -248,7 +249,7 @@ def refusal(status: int) -> str:
     """What a status means for the one who pulls."""
     if status in (401, 403):
         return "access denied"
-    return "file does not exist" if status in (404, 410) else f"the server says {status}"
+    return NOT_THERE if status in (404, 410) else f"the server says {status}"
 
 
 def _check_length(said: int, size: int) -> None:

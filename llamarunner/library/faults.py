@@ -19,6 +19,10 @@ class PullFailed(ServerError):
     """A model could not be brought here; what has come of it is kept for the next try, unless it was wrong."""
 
 
+class NotOffered(PullFailed):
+    """The place that was asked has no such model."""
+
+
 class StoreFailed(ServerError):
     """The library's folder cannot be read or written."""
 

@@ -18,12 +18,13 @@ from yarl import URL
 from llamarunner.catalog.manifests import OLLAMA_LAYER, Layer, is_digest
 from llamarunner.catalog.naming import shard_of, split_quantization, stem_of
 from llamarunner.dialects.ollama.names import TAG, Name
-from llamarunner.library.download import Wanted
-from llamarunner.library.faults import PullFailed
+from llamarunner.library.download import NOT_THERE, Wanted
+from llamarunner.library.faults import NotOffered, PullFailed
 from llamarunner.library.registry import LARGEST_BYTES, Offer
 
 HOSTS = ("hf.co", "huggingface.co")
 ASK_SECONDS = 30.0
+NO_NAME = "invalid model name"
 
 _PREFERRED = ("Q4_K_M", "Q4_K_S", "IQ4_XS", "Q4_0", "Q4_1", "MXFP4", "Q5_K_M", "Q5_K_S", "Q6_K", "Q8_0", "Q3_K_M")
 _PREFERRED_PROJECTORS = ("F16", "BF16", "Q8_0", "F32")
@@ -126,7 +127,9 @@ def _listed(repository: str) -> tuple[str, list[File]]:
         )
         return info.sha or "main", [_file(one) for one in info.siblings or ()]
     except Exception as error:  # httpx's, huggingface_hub's, and what their readers of JSON raise
-        raise PullFailed(f"pull model manifest: {_reason(error)}") from error
+        reason = _reason(error)
+        kind = NotOffered if reason in (NOT_THERE, NO_NAME) else PullFailed
+        raise kind(f"pull model manifest: {reason}") from error
 
 
 def choose(files: Sequence[File], tag: str) -> list[File]:
@@ -136,12 +139,12 @@ def choose(files: Sequence[File], tag: str) -> list[File]:
     """
     models = _models(files)
     if not models:
-        raise PullFailed("pull model manifest: the repository has no GGUF files")
+        raise NotOffered("pull model manifest: the repository has no GGUF files")
     if tag.casefold() != TAG:
         fitting = [model for model in models if _means(tag, model[0])]
         if not fitting:
             there = ", ".join(sorted({model[0].quantization or model[0].name for model in models}))
-            raise PullFailed(f"pull model manifest: the repository has no {tag}; it has {there}")
+            raise NotOffered(f"pull model manifest: the repository has no {tag}; it has {there}")
         models = fitting
     return min(models, key=_order)
 
@@ -211,9 +214,9 @@ def _reason(error: Exception) -> str:
         case errors.GatedRepoError():
             return "access denied: accept the model's terms on Hugging Face, and set HF_TOKEN"
         case errors.RepositoryNotFoundError():
-            return "file does not exist"
+            return NOT_THERE
         case errors.HFValidationError():
-            return "invalid model name"
+            return NO_NAME
         case errors.HfHubHTTPError() if error.response is not None:
             return f"the hub says {error.response.status_code}"
     return "the hub cannot be reached"

@@ -26,6 +26,7 @@ from llamarunner.library.digests import Digests
 from llamarunner.library.download import Downloads, Part, Patience, Wanted
 from llamarunner.library.faults import NotInstalled, PullFailed, StoreFailed
 from llamarunner.library.flights import Flights, Line, Tell
+from llamarunner.library.jobs import Jobs
 from llamarunner.library.registry import Offer
 from llamarunner.library.threads import in_thread
 from llamarunner.outbound import Outbound
@@ -74,6 +75,7 @@ class Library:
         self._digests = Digests(state or state_file())
         self._group = asyncio.TaskGroup()
         self._flights = Flights(self._group)
+        self.jobs = Jobs(self.pull, self._group)
         self._writing = asyncio.Lock()  # one change of the manifests and of what they need at a time
         self._bringing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by digest
         self._held: Counter[str] = Counter()  # digests that a pull needs
@@ -89,6 +91,7 @@ class Library:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.jobs.cancel()
         self._flights.cancel()
         await self._stack.__aexit__(None, None, None)  # what went wrong outside is not for the groups to tell
 
@@ -145,6 +148,17 @@ class Library:
             if await self._install(name, data):
                 tell({"status": "removing unused layers"})
         tell({"status": "success"})
+
+    async def weigh(self, text: str) -> int:
+        """Ask a place how large a model is that it has, in bytes. Raises InvalidRequest, NotOffered, PullFailed."""
+        offer = await self._offer(_parsed(text, "invalid model name"), insecure=False)
+        return sum(wanted.size for wanted in offer.wanted)
+
+    async def has(self, text: str) -> bool:
+        """Tell whether the library has a model of that name. Raises InvalidRequest, StoreFailed."""
+        name = _parsed(text, "invalid model name")
+        with storing():
+            return await in_thread(self._existing, name) is not None
 
     async def _offer(self, name: Name, insecure: bool) -> Offer:
         if name.host.casefold() in hub.HOSTS:

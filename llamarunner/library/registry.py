@@ -12,8 +12,8 @@ from yarl import URL
 
 from llamarunner.catalog.manifests import SMALL_BYTES, Layer, Manifest, is_digest, parse_manifest
 from llamarunner.dialects.ollama.names import Name
-from llamarunner.library.download import Downloads, Wanted, refusal
-from llamarunner.library.faults import PullFailed
+from llamarunner.library.download import NOT_THERE, Downloads, Wanted, refusal
+from llamarunner.library.faults import NotOffered, PullFailed
 
 MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -36,11 +36,12 @@ async def find(downloads: Downloads, base: URL, name: Name) -> Offer:
     try:
         status, body = await downloads.small(place / "manifests" / name.tag, SMALL_BYTES, {"Accept": MEDIA_TYPE})
         if status != 200:
-            raise PullFailed(refusal(status))
+            reason = refusal(status)
+            raise (NotOffered if reason == NOT_THERE else PullFailed)(reason)
         manifest = parse_manifest(body)
         _check(manifest)
     except PullFailed as error:
-        raise PullFailed(f"pull model manifest: {error.message}") from None
+        raise type(error)(f"pull model manifest: {error.message}") from None
     except ValueError as error:
         raise PullFailed(f"pull model manifest: it is damaged ({error})") from None
     blobs = {layer.digest: Wanted(place / "blobs" / layer.digest, layer.size, layer.digest) for layer in manifest.blobs}

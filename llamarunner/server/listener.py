@@ -26,6 +26,8 @@ from llamarunner.server import (
     channel,
     guards,
     library_api,
+    lmstudio_downloads,
+    lmstudio_models,
     lmstudio_openai,
     lmstudio_v0,
     logs_api,
@@ -126,6 +128,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
     if name == "lmstudio":
         routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES
+        routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
         routes |= sdk_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 

@@ -14,15 +14,18 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.dialects.lmstudio.errors import ON_V1, FieldRequired, WrongFormat
 from llamarunner.dialects.openai import OPENAI
+from llamarunner.fleet.lease import AS_IT_IS, Manner
 from llamarunner.server import anthropic_api, openai_api
 from llamarunner.server.calls import call_of
 from llamarunner.server.lmstudio_resolve import resolve_for_lmstudio
 from llamarunner.server.openai_api import Ask, Asked, asking
 from llamarunner.server.record import RECORD
-from llamarunner.server.services import VIEW
+from llamarunner.server.services import CLIENT, VIEW
 from llamarunner.server.upstream import Call
 
 CHAT = "/v1/chat/completions"
+TIMED = (CHAT, "/v1/completions", "/v1/embeddings")  # elsewhere a `ttl` has no effect
+MOST_TTL = 365 * 86_400  # seconds, as in the settings
 FORMATS = ("json_object", "json_schema", "text")
 
 
@@ -31,10 +34,24 @@ def called(request: web.Request, path: str, ask: Ask, asked: Asked) -> Call:
 
     Raises InvalidRequest that names the field, or as `resolve_for_lmstudio`.
     """
-    view = request.app[VIEW]
-    check(path, asked[1])
-    found = resolve_for_lmstudio(view, asked[1], ask.task)
-    return call_of(view, request[RECORD], path, found, asked)
+    view, document = request.app[VIEW], asked[1]
+    found = resolve_for_lmstudio(view, document, ask.task)
+    check(path, document)
+    call = call_of(view, request[RECORD], path, found, asked)
+    if path not in TIMED or "ttl" not in document or not view.may_manage(request[CLIENT]):
+        return call
+    return replace(call, manner=manner_of(document))
+
+
+def manner_of(document: Mapping[str, object]) -> Manner:
+    """How a request wants its model to be run: `ttl` are the seconds of idleness, and count only if it has it loaded.
+
+    What is no such number is passed over, as LM Studio does.
+    """
+    ttl = document["ttl"]
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl <= MOST_TTL:
+        return AS_IT_IS
+    return Manner(first_ttl=float(ttl))
 
 
 def check(path: str, document: Mapping[str, object]) -> None:

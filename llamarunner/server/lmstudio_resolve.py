@@ -40,21 +40,19 @@ def find(view: View, name: str) -> ModelEntry:
     """Find an instance or a model by its name, and never another. Raises UnknownModel."""
     try:
         return view.find(name)
-    except ModelNotFound:
-        raise UnknownModel(name, tuple(entry.id for entry in view.entries)) from None
+    except ModelNotFound as missing:
+        raise UnknownModel(name, missing.known) from None
 
 
 def _unnamed(view: View, task: Task | None) -> tuple[ModelEntry, Task]:
     try:
         return resolve(view, {}, task)
-    except ModelNotFound:
-        raise NoModelNamed(len(_loaded_chats(view))) from None
+    except ModelNotFound as missing:
+        raise NoModelNamed(len(_loaded_chats(view)), missing.known) from None
 
 
 def _loaded_chats(view: View) -> list[ModelEntry]:
-    """The chat models that are loaded, of several instances the first."""
-    loaded: dict[str, ModelEntry] = {}
-    for instance in view.services.supervisor.ready():
-        if instance.task is Task.GENERATE and view.shows(instance.entry):
-            loaded.setdefault(instance.entry.id, instance.entry)
-    return list(loaded.values())
+    """The chat models that are loaded, each as the instance that serves those who name only the model."""
+    ready = view.services.supervisor.ready()
+    loaded = {instance.entry.id for instance in ready if instance.task is Task.GENERATE}
+    return [view.at_hand(entry) for entry in view.entries if entry.id in loaded]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import anthropic, openai, strict_json
 from llamarunner.dialects.wire import Dialect
 from llamarunner.errors import InvalidRequest
@@ -16,7 +17,7 @@ from llamarunner.server import body, models_api, relay
 from llamarunner.server.calls import call_of
 from llamarunner.server.record import RECORD
 from llamarunner.server.resolve import resolve
-from llamarunner.server.services import VIEW
+from llamarunner.server.services import VIEW, View
 from llamarunner.server.upstream import Call
 
 
@@ -71,22 +72,27 @@ def asking(path: str, ask: Ask, caller: Caller = called) -> Handler:
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """List the usable models of this door; to Anthropic's clients in their own shape."""
+    """List the usable models of this door and their further instances; to Anthropic's clients in their own shape."""
     view = request.app[VIEW]
+    listed = [one for entry in view.entries for one in (entry, *_further(view, entry))]
     if "anthropic-version" in request.headers:
-        return _json(anthropic.model_list([anthropic.model_object(entry) for entry in view.entries]))
-    return _json(
-        openai.model_list([openai.model_object(entry, models_api.status_of(view, entry)) for entry in view.entries])
-    )
+        return _json(anthropic.model_list([anthropic.model_object(one) for one in listed]))
+    return _json(openai.model_list([openai.model_object(one, models_api.status_of(view, one)) for one in listed]))
 
 
 async def retrieve_model(request: web.Request) -> web.Response:
-    """Describe one model, found by any of its names."""
-    view = request.app[VIEW]
-    entry = view.find(request.match_info["id"])
+    """Describe one model, found by any of its names, or an instance by its id."""
+    view, name = request.app[VIEW], request.match_info["id"]
+    entry = view.find(name)
+    if entry.instance_id != name:
+        entry = replace(entry, instance=1)
     if "anthropic-version" in request.headers:
         return _json(anthropic.model_object(entry))
     return _json(openai.model_object(entry, models_api.status_of(view, entry)))
+
+
+def _further(view: View, entry: ModelEntry) -> list[ModelEntry]:
+    return [one for one in view.instances(entry) if one.instance > 1]
 
 
 def wants_stream(document: Mapping[str, object]) -> bool:

@@ -23,7 +23,16 @@ from llamarunner.dialects import strict_json
 from llamarunner.dialects.lmstudio import sdk_frames as frames
 from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown
 from llamarunner.limits import Account, Ticket
-from llamarunner.server import sdk_diagnostics, sdk_files, sdk_models, sdk_predict, sdk_repository, sdk_system, sdk_text
+from llamarunner.server import (
+    sdk_diagnostics,
+    sdk_files,
+    sdk_loading,
+    sdk_models,
+    sdk_predict,
+    sdk_repository,
+    sdk_system,
+    sdk_text,
+)
 from llamarunner.server.body import MB
 from llamarunner.server.connection import Connection
 from llamarunner.server.drain import STOPPING
@@ -38,9 +47,9 @@ PING_SECONDS = 20.0
 NAMESPACES: Mapping[str, Namespace] = {
     "system": Namespace(sdk_system.RPCS, sdk_system.CHANNELS),
     "llm": Namespace(
-        {**sdk_models.RPCS, **sdk_text.RPCS, **sdk_text.LLM_RPCS}, {**sdk_models.CHANNELS, **sdk_predict.CHANNELS}
+        {**sdk_models.RPCS, **sdk_text.RPCS, **sdk_text.LLM_RPCS}, {**sdk_loading.CHANNELS, **sdk_predict.CHANNELS}
     ),
-    "embedding": Namespace({**sdk_models.RPCS, **sdk_text.RPCS, **sdk_text.EMBEDDING_RPCS}, sdk_models.CHANNELS),
+    "embedding": Namespace({**sdk_models.RPCS, **sdk_text.RPCS, **sdk_text.EMBEDDING_RPCS}, sdk_loading.CHANNELS),
     "files": Namespace(sdk_files.RPCS),
     "repository": Namespace(sdk_repository.RPCS, sdk_repository.CHANNELS),
     "diagnostics": Namespace(channels=sdk_diagnostics.CHANNELS),

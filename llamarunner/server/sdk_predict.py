@@ -114,7 +114,7 @@ class Answering:
         self._one = one
         self._record = record
         self._watch = Watch(Patience.of(self._services.settings.server, pulse=False))
-        self._prediction = Prediction(_call_id, sdk_config.thoughts(question.config)[1:])
+        self._prediction = Prediction(_call_id, sdk_config.tags(question.config))
         self._began = time.perf_counter()
 
     async def run(self) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
+from llamarunner.config.permissions import EVERYTHING, Permissions
 from llamarunner.dialects.ollama import names
 from llamarunner.errors import Forbidden, ModelNotFound, RateLimited, Unauthorized, WrongKey
 from llamarunner.events import Bus
@@ -172,6 +173,7 @@ class View:
 
     def _let_in(self, address: str, key: ApiKey | None) -> Account:
         SCOPE.set(ALL_MODELS if key is None else key.models)
+        PERMISSIONS.set(EVERYTHING if key is None or key.permissions is None else key.permissions)
         return self.account(address, key)
 
     def asker(self, client: str, headers: Headers) -> Asker:
@@ -189,17 +191,28 @@ class View:
     def may_manage(self, client: str) -> bool:
         """Tell whether a client may change the machine, and see its inside; `client` is an address.
 
-        Behind a reverse proxy on this machine a client may come from anywhere.
+        Behind a reverse proxy on this machine a client may come from anywhere. A key may lack the permission.
         """
+        if "manage" not in PERMISSIONS.get():
+            return False
         allowed = {"always": True, "never": False, "auto": self.is_local(client) or bool(self.door.api_keys)}
         return allowed[self.door.allow_management]
 
     def check_management(self, client: str) -> None:
         """Refuse what changes the machine where anybody could ask for it; `client` is an address. Raises Forbidden."""
+        if "manage" not in PERMISSIONS.get():
+            raise Forbidden("This API key has no permission to manage anything; the owner can give it.")
         if not self.may_manage(client):
             raise Forbidden(
                 "Nothing can be managed through this door; the owner can give it api_keys, or set allow_management."
             )
+
+    def may_use_plugins(self, client: str) -> bool:
+        """Tell whether a client may use the MCP servers of the owner's mcp.json; `client` is an address.
+
+        Who cannot be known by a key must be on this machine.
+        """
+        return "plugins" in PERMISSIONS.get() and (bool(self.door.api_keys) or self.is_local(client))
 
     def shows(self, entry: ModelEntry) -> bool:
         """Tell whether a model is to be seen here, by the request that is being answered."""
@@ -271,6 +284,7 @@ def _matches(model_id: str, globs: Globs) -> bool:
 ALL_MODELS: Globs = ("*",)
 GUESSES = NO_LIMITS.model_copy(update={"requests_per_minute": 10})  # of wrong keys, for each address
 SCOPE: ContextVar[Globs] = ContextVar("models that the request's key may use", default=ALL_MODELS)
+PERMISSIONS: ContextVar[Permissions] = ContextVar("what the request's key may do", default=EVERYTHING)
 VIEW = web.AppKey("view", View)
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)  # its address

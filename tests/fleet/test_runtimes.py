@@ -237,6 +237,7 @@ WORDS: dict[str, Any] = {
     "flash_attn": "on",
     "load_mode": "mlock",
     "lora": ["/adapter.gguf"],
+    "override_kv": ["a.b=int:1"],
     "override_tensor": ["a=CPU"],
     "reasoning": "on",
     "reasoning_format": "none",
@@ -244,7 +245,7 @@ WORDS: dict[str, Any] = {
     "split_mode": "row",
     "tensor_split": [1],
     **dict.fromkeys(("chat_template", "chat_template_file", "mmproj", "model_draft"), "/file"),
-    **dict.fromkeys(("jinja", "kv_unified", "swa_full"), True),
+    **dict.fromkeys(("jinja", "kv_offload", "kv_unified", "swa_full"), True),
 }
 
 

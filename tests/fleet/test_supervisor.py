@@ -343,7 +343,7 @@ async def test_instances_of_a_model_are_started_used_and_ended_apart(make_fleet:
         assert len(set(ports)) == 3
         async with fleet.supervisor.lease(second, Task.GENERATE) as lease:
             assert lease.endpoint == ports[1]
-            leaving = asyncio.gather(fleet.supervisor.unload(second))
+            leaving = asyncio.gather(fleet.supervisor.stop(second))
             await asyncio.sleep(0)
             assert fleet.supervisor.instances(first) == [1, 3]
             assert fleet.supervisor.instances(first, leaving=True) == [1, 2, 3]

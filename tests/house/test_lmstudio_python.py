@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
-import lmstudio
 import pytest
-from lmstudio import AsyncClient, Chat, Client
+from lmstudio import AsyncClient, Chat
 
 from tests.house.conftest import House, OpenHouse
 
@@ -53,7 +49,7 @@ async def test_main_paths_of_the_asynchronous_client(house: House) -> None:
         print(repr(result.content), result.stats)
         print(await model.tokenize(ANSWER), await model.count_tokens(ANSWER), await model.apply_prompt_template(QUESTION))
         print((await model.respond(QUESTION, response_format=SCHEMA, config=COLD | {"maxTokens": 60})).parsed)
-        print((await model.complete("The capital of", config=COLD | {"maxTokens": 8})))
+        print(await model.complete("The capital of", config=COLD | {"maxTokens": 8}))
         progress=[]
         s = await model.respond_stream(QUESTION, config=COLD, on_prompt_processing_progress=progress.append)
         async for f in s:
@@ -65,7 +61,7 @@ async def test_main_paths_of_the_asynchronous_client(house: House) -> None:
         vision = await client.llm.model("demo-vision")
         image = await client.prepare_image(RED)
         c = Chat(); c.add_user_message("What color is this?", images=[image])
-        print((await vision.respond(c, config=COLD|{"maxTokens":30})))
+        print(await vision.respond(c, config=COLD|{"maxTokens":30}))
         e = await client.embedding.model("demo-embed")
         print(len(await e.embed("abc")), await e.get_context_length(), len(await e.embed(["a"]*12)))
         r = await model.respond(QUESTION, config=COLD | {"maxTokens": 3})

@@ -2,6 +2,7 @@
 
 * `errors`      what goes wrong, in the three ways in which LM Studio says it.
 * `strict`      bodies of REST v1, whose unknown keys are refused.
+* `managing`    bodies and answers about loading, unloading and downloading.
 * `described`   the facts of a model and of its instances, for REST v1 and v0 and for the SDKs.
 * `v0`          answers of REST v0: OpenAI's, with how fast they were, why they ended, and by what they were made.
 

@@ -122,9 +122,16 @@ def config(entry: ModelEntry, settings: ModelSettings, context_length: int, slot
         eval_batch_size=settings.batch_size or EVAL_BATCH,
         parallel=slots,
         flash_attention=settings.flash_attn != "off",
-        num_experts=_experts(entry),
-        offload_kv_cache_to_gpu=True,
+        num_experts=_experts(entry, settings),
+        offload_kv_cache_to_gpu=settings.kv_offload is not False,
     )
+
+
+def experts_rule(entry: ModelEntry, number: int) -> str | None:
+    """Say in llama.cpp's words how many experts a mixture uses for each token; None for what is no mixture."""
+    header = entry.header
+    known = header is not None and header.detail("expert_count")
+    return f"{_experts_key(entry)}{number}" if known else None
 
 
 # ── REST v1 ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,5 +224,11 @@ def _params(entry: ModelEntry) -> str | None:
     return next((f"{count / size:.1f}{unit}".replace(".0", "") for size, unit in _UNITS if count >= size), None)
 
 
-def _experts(entry: ModelEntry) -> int | None:
-    return entry.header.detail("expert_used_count") if entry.header else None
+def _experts(entry: ModelEntry, settings: ModelSettings) -> int | None:
+    own = entry.header.detail("expert_used_count") if entry.header else None
+    chosen = [rule.partition("=int:")[2] for rule in settings.override_kv or () if rule.startswith(_experts_key(entry))]
+    return int(chosen[-1]) if own and chosen and chosen[-1].isdecimal() else own
+
+
+def _experts_key(entry: ModelEntry) -> str:
+    return f"{entry.architecture}.expert_used_count=int:"

@@ -18,7 +18,6 @@ from llamarunner.dialects.strict_json import dumps
 from llamarunner.dialects.wire import Dialect, sse
 from llamarunner.errors import (
     BackendFailed,
-    Forbidden,
     InvalidRequest,
     LlamaRunnerError,
     MethodNotAllowed,
@@ -41,7 +40,7 @@ UNKNOWN_TOKEN = "Invalid LM Studio API token provided. Ensure you are using a va
 NO_MODELS = "No models loaded. Please load a model in the developer page or use the 'lms load' command."
 SEVERAL_MODELS = "Multiple models are loaded. Please specify a model by providing a 'model' field."
 MOST_KNOWN = 3  # names that an error gives as examples
-SHOWN = 200  # characters of what a client said
+SHOWN = 100  # characters of what a client said
 
 
 class UnrecognizedKeys(InvalidRequest):
@@ -90,31 +89,29 @@ class FieldRequired(InvalidRequest):
 
 
 class UnknownModel(ModelNotFound):
-    """No model or instance of that name; `known` are some names that would have worked."""
+    """No model or instance of that name; `known` are some names that would have worked. `said` is LM Studio's text."""
 
     def __init__(self, name: str, known: Sequence[str] = ()) -> None:
-        super().__init__(name[:SHOWN])
+        name = name[:SHOWN]
+        super().__init__(name)
         examples = f" (e.g., {', '.join(known[:MOST_KNOWN])})" if known else ""
-        self.identifier = (
-            f'Invalid model identifier "{name[:SHOWN]}". Please specify a valid downloaded model{examples}.'
-        )
-        self.message = (
-            f"The model '{name[:SHOWN]}' was not found. {self.identifier}"  # first as our own API documents it
-        )
+        self.said = f'Invalid model identifier "{name}". Please specify a valid downloaded model{examples}.'
+        self.message = f"The model '{name}' was not found. {self.said}"  # first as our own API documents it
 
 
 class NoModelNamed(ModelNotFound):
     """No model was named, and it is not clear which one is meant: several are loaded, or none."""
 
-    def __init__(self, loaded: int) -> None:
+    def __init__(self, loaded: int, known: Sequence[str] = ()) -> None:
         super().__init__("")
-        self.message = SEVERAL_MODELS if loaded else NO_MODELS
+        self.said = SEVERAL_MODELS if loaded else NO_MODELS
+        self.message = f"{self.said} Available: {', '.join(known)}." if known else self.said
 
 
 class JobNotFound(LlamaRunnerError):
     """No download of that id."""
 
-    status, code, type = 404, "job_not_found", "invalid_request_error"
+    status, code, type = 404, "job_not_found", "job_not_found"
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f'Download job "{job_id[:SHOWN]}" not found.')
@@ -129,34 +126,18 @@ class PreviousResponseNotFound(InvalidRequest):
         super().__init__(f"Previous response with id '{response_id[:SHOWN]}' not found.", param="previous_response_id")
 
 
-class PermissionDenied(Forbidden):
-    """The door, or the token of the request, does not allow this."""
-
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message, param=param)
-
-
-class McpConnectionFailed(BackendFailed):
-    """An MCP server that the request names cannot be used."""
-
-
-class PluginConnectionFailed(BackendFailed):
-    """A plugin of the server cannot be used."""
-
-
-class NotImplementedHere(LlamaRunnerError):
-    """LM Studio can do it, and this server cannot."""
-
-    status, code, type = 501, "not_implemented", "invalid_request_error"
-
-
-_TYPES: dict[type[LlamaRunnerError], str] = {  # of NATIVE; the first that fits
-    ModelNotFound: "model_not_found",
-    JobNotFound: "job_not_found",
-    McpConnectionFailed: "mcp_connection_error",
-    PluginConnectionFailed: "plugin_connection_error",
-    NotImplementedHere: "not_implemented",
-}
+TYPES = frozenset(
+    {
+        "invalid_request",
+        "unknown",
+        "mcp_connection_error",
+        "plugin_connection_error",
+        "not_implemented",
+        "model_not_found",
+        "job_not_found",
+        "internal_error",
+    }
+)
 _OURS = "internal_error"
 _OWN_CODES = (UnrecognizedKeys, MissingParameter, InvalidValue, InvalidType, PreviousResponseNotFound, Unauthorized)
 _FLAT = (  # what V0 says as a text alone
@@ -178,8 +159,8 @@ def unexpected(method: str, path: str, *, known: bool = False) -> LlamaRunnerErr
 def text_of(error: LlamaRunnerError) -> str:
     """The words for an error: LM Studio's where clients know them, else ours."""
     match error:
-        case UnknownModel():
-            return error.identifier
+        case UnknownModel() | NoModelNamed():
+            return error.said
         case WrongKey() if not TOKEN.fullmatch(error.given):
             return MALFORMED_TOKEN.format(start=error.given[:10])
         case WrongKey():
@@ -194,9 +175,12 @@ def text_of(error: LlamaRunnerError) -> str:
 
 
 def type_of(error: LlamaRunnerError) -> str:
-    """The type of an error in LM Studio's own API."""
-    known = next((name for kind, name in _TYPES.items() if isinstance(error, kind)), None)
-    return known or ("invalid_request" if error.status < 500 else _OURS)
+    """The type of an error in LM Studio's own API, one of `TYPES`; an error may have it already."""
+    if error.type in TYPES:
+        return error.type
+    if isinstance(error, ModelNotFound):
+        return "model_not_found"
+    return "invalid_request" if error.status < 500 else _OURS
 
 
 def error_object(error: LlamaRunnerError) -> dict[str, object]:
@@ -211,8 +195,10 @@ def v1_object(error: LlamaRunnerError) -> dict[str, object]:
     """Describe an error as OpenAI does; the words are LM Studio's, unless our own API documents others."""
     told = openai.error_object(error)
     if isinstance(error, Unauthorized):
-        told |= {"type": "invalid_request"}
-    if isinstance(error, UnknownModel | ModelFailed):
+        told["type"] = "invalid_request"
+    elif error.type == "invalid_request":
+        told["type"] = "invalid_request_error"
+    if isinstance(error, UnknownModel | NoModelNamed | ModelFailed):
         return told
     return told | {"message": text_of(error)}
 

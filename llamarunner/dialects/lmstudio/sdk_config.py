@@ -139,24 +139,28 @@ def _mirostat(config: Config) -> dict[str, object]:
 
 def _thinking(config: Config) -> dict[str, object]:
     wanted = config.get("llm.prediction.reasoning.enableThinking")
-    fields: dict[str, object] = {}
-    if isinstance(wanted, bool):
-        fields["chat_template_kwargs"] = {"enable_thinking": wanted}
-    if not thoughts(config)[0]:
+    if not isinstance(wanted, bool):
+        wanted = False if _structured(config) else None
+    fields: dict[str, object] = {} if wanted is None else {"chat_template_kwargs": {"enable_thinking": wanted}}
+    if _parsing(config).get("enabled") is False:
         fields["reasoning_format"] = "none"
     return fields
 
 
-def thoughts(config: Config) -> tuple[bool, str, str]:
-    """Whether thoughts are told apart from the answer, and what stands before and after them."""
+def tags(config: Config) -> tuple[str, str] | None:
+    """What stands before and after thoughts; None if they are not told.
+
+    Clients read a structured answer as JSON, thoughts and all, so it has none.
+    """
+    if _structured(config):
+        return None
+    start, end = (_parsing(config).get(name) for name in ("startString", "endString"))
+    return start if isinstance(start, str) else "<think>", end if isinstance(end, str) else "</think>"
+
+
+def _parsing(config: Config) -> Config:
     parsing = config.get("llm.prediction.reasoning.parsing")
-    parsing = parsing if isinstance(parsing, dict) else {}
-    start, end = parsing.get("startString"), parsing.get("endString")
-    return (
-        parsing.get("enabled") is not False,
-        start if isinstance(start, str) else "<think>",
-        end if isinstance(end, str) else "</think>",
-    )
+    return parsing if isinstance(parsing, dict) else {}
 
 
 def _structured(config: Config) -> dict[str, object]:
@@ -232,6 +236,7 @@ _LOADING: Mapping[str, tuple[str, Callable[[str, Any], object]]] = {
     "contextLength": ("ctx_size", _whole),
     "numParallelSessions": ("parallel", _whole),
     "useUnifiedKvCache": ("kv_unified", _flag),
+    "offloadKVCacheToGpu": ("kv_offload", _flag),
     "llama.cpuThreadPoolSize": ("threads", _whole),
     "llama.evalBatchSize": ("batch_size", _whole),
     "llama.physicalBatchSize": ("ubatch_size", _whole),
@@ -280,6 +285,7 @@ def loaded(settings: Mapping[str, Any], context_length: int | None, domain: str)
         common |= {
             "numParallelSessions": settings.get("parallel"),
             "useUnifiedKvCache": settings.get("kv_unified"),
+            "offloadKVCacheToGpu": settings.get("kv_offload"),
             "llama.physicalBatchSize": settings.get("ubatch_size"),
             "llama.flashAttention": flash,
             "llama.kCacheQuantizationType": _checkbox(settings.get("cache_type_k")),

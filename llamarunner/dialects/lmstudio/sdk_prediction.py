@@ -26,10 +26,11 @@ Packet = dict[str, Any]
 class Prediction:
     """One answer, as far as it has come.
 
-    `name_call` gives the id of a call of a tool. `tags` is what stands before and after thoughts.
+    `name_call` gives the id of a call of a tool. `tags` is what stands before and after thoughts; without, they are
+    not told.
     """
 
-    def __init__(self, name_call: Callable[[], str], tags: tuple[str, str] = ("<think>", "</think>")) -> None:
+    def __init__(self, name_call: Callable[[], str], tags: tuple[str, str] | None = ("<think>", "</think>")) -> None:
         self._name_call = name_call
         self._tags = tags
         self._thinking = False
@@ -104,6 +105,8 @@ class Prediction:
         return {"type": "fragment", "fragment": fragment}
 
     def _thought(self, text: str) -> Iterator[Packet]:
+        if self._tags is None:
+            return
         if not self._thinking:
             self._thinking = True
             yield self._fragment(self._tags[0], "reasoningStartTag")
@@ -111,7 +114,7 @@ class Prediction:
 
     def _answering(self) -> Iterator[Packet]:
         """End the thoughts, if there were some."""
-        if self._thinking:
+        if self._thinking and self._tags:
             self._thinking = False
             yield self._fragment(self._tags[1], "reasoningEndTag")
 

@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "threads": ("--n_threads", int),
     "threads_batch": ("--n_threads_batch", int),
     "n_gpu_layers": ("--n_gpu_layers", lambda layers: LAYERS.get(layers, layers)),
+    "kv_offload": ("--offload_kqv", lambda on: "true" if on else "false"),
     "main_gpu": ("--main_gpu", int),
     "split_mode": ("--split_mode", SPLIT_MODES.__getitem__),
     "flash_attn": ("--flash_attn", lambda switch: "true" if switch == "on" else "false"),

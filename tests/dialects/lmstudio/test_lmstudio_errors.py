@@ -18,7 +18,6 @@ from llamarunner.dialects.lmstudio.errors import (
     FieldRequired,
     InvalidValue,
     JobNotFound,
-    McpConnectionFailed,
     MissingParameter,
     NoModelNamed,
     PreviousResponseNotFound,
@@ -40,6 +39,12 @@ INVALID = (
 UNKNOWN = UnknownModel(
     "not-a-model", ("google/gemma-4-e4b@4bit", "google/gemma-4-e4b", "gemma-4-e4b-it-mlx", "a-fourth")
 )
+
+
+class ToolFailed(errors.LlamaRunnerError):
+    """An error of another room, which has LM Studio's type."""
+
+    status, code, type = 424, "mcp_connection_error", "mcp_connection_error"
 
 
 def body(dialect: Dialect, error: errors.LlamaRunnerError) -> Any:
@@ -113,8 +118,8 @@ def body(dialect: Dialect, error: errors.LlamaRunnerError) -> Any:
         pytest.param(errors.InvalidRequest("odd"), 400, {"message": "odd", "type": "invalid_request"}, id="request"),
         pytest.param(errors.ServerError("oh"), 500, {"message": "oh", "type": "internal_error"}, id="ours"),
         pytest.param(
-            McpConnectionFailed("gone"),
-            502,
+            ToolFailed("gone"),
+            424,
             {"message": "gone", "type": "mcp_connection_error", "code": "mcp_connection_error"},
             id="mcp",
         ),
