@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llamarunner.dialects.lmstudio.sdk_files import upload
 from llamarunner.dialects.lmstudio.sdk_frames import Sent, checked
+from llamarunner.dialects.lmstudio.sdk_uploads import upload
 from llamarunner.errors import PayloadTooLarge
 from llamarunner.server.body import MB
 from llamarunner.server.sdk_endpoints import Caller, Rpc

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from llamarunner.dialects.lmstudio.sdk_files import Upload
 from llamarunner.dialects.lmstudio.sdk_frames import Hello
+from llamarunner.dialects.lmstudio.sdk_uploads import Upload
 from llamarunner.errors import InvalidRequest, Unauthorized
 
 MOST_BYTES = 256_000_000  # of all files, in base64

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from llamarunner.catalog import ModelEntry
+from llamarunner.config import ModelSettings
 from llamarunner.dialects.lmstudio import described, sdk_errors
 from llamarunner.dialects.lmstudio.sdk_frames import Sent, checked
 from llamarunner.dialects.lmstudio.sdk_infos import model_info, seconds
@@ -48,28 +49,36 @@ async def _load(caller: Caller, parameter: object, channel: Channel) -> None:
     caller.view.check_management(caller.client)
     settings = settings_of(caller, entry, asked.load_config_stack, seconds(asked.ttl_ms, "ttlMs"))
     await channel.send({"type": "resolved", "info": model_info(described.model(entry), path_of(entry))})
-    supervisor = caller.view.services.supervisor
-    if asked.identifier:
-        _check_free(caller, asked.identifier)
-    entry = caller.view.another(entry)
+    with caller.counted("loadModel") as (record, _):
+        record.model_id = entry.id
+        made = await _one_more(caller, entry, asked.identifier, settings, channel)
+    if made is not None:
+        await channel.send({"type": "success", "info": (await _now(caller, made)).info})
+
+
+async def _one_more(
+    caller: Caller, entry: ModelEntry, label: str | None, settings: ModelSettings, channel: Channel
+) -> ModelEntry | None:
+    """Load one more instance; None if the client wants it no longer. Raises why it cannot be loaded."""
+    if label:
+        _check_free(caller, label)
+    supervisor, entry = caller.view.services.supervisor, caller.view.another(entry)
     started = supervisor.start(entry, native_task(entry), settings)
-    if asked.identifier:
-        caller.view.labels.give(asked.identifier, started)
+    if label:
+        caller.view.labels.give(label, started)
 
     async def load() -> None:
         await asyncio.shield(started)
 
     try:
-        with caller.counted("loadModel") as (record, _):
-            record.model_id = entry.id
-            await _progressing(caller, entry, channel, "progress", load)
+        await _progressing(caller, entry, channel, "progress", load)
     except Cancelled:
         await supervisor.unload(entry)
-        return
+        return None
     except BaseException:  # who has left never learns its name
         supervisor.let_go(entry, alone=True)
         raise
-    await channel.send({"type": "success", "info": (await _now(caller, entry)).info})
+    return entry
 
 
 def _check_free(caller: Caller, label: str) -> None:

@@ -13,6 +13,6 @@ and for the websockets of the SDKs:
 * `sdk_history`     conversations, made into OpenAI's messages.
 * `sdk_prediction`  a streamed answer, made into packets.
 * `sdk_infos`       models and instances as clients expect them.
-* `sdk_files`       what kind of file a client has uploaded.
+* `sdk_uploads`     what kind of file a client has uploaded.
 * `sdk_errors`      errors, with what clients can show of them.
 """
