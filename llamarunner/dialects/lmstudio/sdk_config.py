@@ -186,9 +186,9 @@ def _tools(config: Config) -> dict[str, object]:
     chosen = config.get(key)
     if not isinstance(chosen, dict) or chosen.get("type") in ("none", None):
         return {}
-    if chosen["type"] != "toolArray" or not isinstance(chosen.get("tools") or [], list):
+    tools = chosen.get("tools", [])
+    if chosen["type"] != "toolArray" or not isinstance(tools, list):
         raise _wrong(key, "of the type none or toolArray")
-    tools = chosen.get("tools") or []
     choice = config.get("llm.prediction.toolChoice")
     mode = choice.get("mode") if isinstance(choice, dict) else None
     return {"tools": tools, **({"tool_choice": mode} if mode in ("auto", "none", "required") else {})} if tools else {}
