@@ -7,7 +7,7 @@ too many are refused. What is sent is waited for, and a client that takes nothin
 socket ends with it.
 
 Where a door has keys, the two halves of LM Studio's tokens come in the first frame (`sk-lm-IDENTIFIER:PASSKEY`), or any
-key as the Authorization of the handshake.
+key as the Authorization of the upgrade.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -48,6 +49,7 @@ MOST_CALLS = 64  # at once
 MOST_CHANNELS = 64
 MOST_BYTES = 64_000_000  # that all calls, or all channels, hold before there may be one more
 CLOSE_SECONDS = 1.0  # for the client's part of a closing handshake
+TOKEN = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")  # as LM Studio makes them
 OVER = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 
 
@@ -279,6 +281,7 @@ class Socket:
 
 
 def credential(hello: frames.Hello, headers: Mapping[str, str]) -> dict[str, str]:
-    """The key that a client brings, as a header: that of the handshake, else the token whose halves it sends."""
+    """The key that a client brings, as a header: that of the upgrade, or the token of whose halves it consists."""
     given = {name: headers[name] for name in ("Authorization", "x-api-key") if name in headers}
-    return given or {"Authorization": f"Bearer sk-lm-{hello.client_identifier}:{hello.client_passkey}"}
+    token = f"sk-lm-{hello.client_identifier}:{hello.client_passkey}"
+    return given or ({"Authorization": f"Bearer {token}"} if TOKEN.fullmatch(token) else {})
