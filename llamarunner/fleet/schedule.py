@@ -269,7 +269,7 @@ class Schedule:
         if any(other.state is State.STOPPING or other.draining for other in self.resident):
             return
         movable = [u for u in self.resident if u.state is State.LOADED and u.may_go(unit)]
-        by_use = sorted(movable, key=lambda u: u.last_used)
+        by_use = sorted(movable, key=lambda u: (u.kept, u.last_used))
         if victim := next((u for u in by_use if u.idle), None):
             self._retire(victim, "evicted")
         elif by_use and now >= next(iter(unit.waiting.values())) + self.rules.patience:

@@ -87,10 +87,9 @@ class Jobs:
 
     def begin(self, name: str, total_bytes: int) -> Job:
         """Pull a model; a job that does so already is joined. Raises ServiceUnavailable if too many are under way."""
-        running = [job for job in self._jobs.values() if job.state is JobState.DOWNLOADING]
-        if same := next((job for job in running if job.name.casefold() == name.casefold()), None):
+        if same := self.under_way(name):
             return same
-        if len(running) >= self._most_running:
+        if len(self._running()) >= self._most_running:
             raise ServiceUnavailable("Too many downloads are under way. Try again later.", retry_after=60)
         self._forget()
         job = Job(name, total_bytes)
@@ -99,6 +98,13 @@ class Jobs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job
+
+    def under_way(self, name: str) -> Job | None:
+        """The job that pulls a model now."""
+        return next((job for job in self._running() if job.name.casefold() == name.casefold()), None)
+
+    def _running(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.state is JobState.DOWNLOADING]
 
     def find(self, job_id: str) -> Job | None:
         """The job of an id, if it is not too long ago."""

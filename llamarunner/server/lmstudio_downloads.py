@@ -31,7 +31,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     asked = await read(request, DownloadRequest)
     view = request.app[VIEW]
     view.check_management(request[CLIENT])
-    places = list(_places(asked))
+    places = [_written_out(place) for place in _places(asked)]
     for place in places:
         check_shown(view, place)
         if await _is_here(view, place):
@@ -66,6 +66,8 @@ async def _begin(view: View, name: str, places: list[str]) -> Job:
     """Begin with the first place that has the model. Raises UnknownModel, PullFailed, ServiceUnavailable."""
     library = view.services.library
     for place in places:
+        if job := library.jobs.under_way(place):
+            return job
         try:
             return library.jobs.begin(place, await library.weigh(place))
         except NotOffered:
@@ -85,6 +87,12 @@ def _places(asked: DownloadRequest) -> Iterator[str]:
         yield asked.model
         if asked.model.count("/") == 1:
             yield f"{HUB}/{asked.model}"
+
+
+def _written_out(place: str) -> str:
+    """Spell a name as all who mean the same would; what is no name stays, for the library to refuse."""
+    parsed = names.parse(place)
+    return parsed.short if parsed else place
 
 
 def _status(job: Job) -> DownloadStatus:

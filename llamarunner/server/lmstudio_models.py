@@ -14,7 +14,6 @@ from llamarunner.catalog import ModelEntry
 from llamarunner.dialects.lmstudio import described
 from llamarunner.dialects.lmstudio.errors import V0, InvalidValue, UnknownModel
 from llamarunner.dialects.lmstudio.managing import (
-    LoadConfig,
     LoadRequest,
     ModelLoaded,
     ModelUnloaded,
@@ -48,13 +47,12 @@ async def load(request: web.Request) -> web.StreamResponse:
     request[RECORD].model_id = entry.id
     one = await loading.load(view, entry, loading.overrides_of(view, entry, asked))
     facts = described.model(entry)
-    config = described.v1_load_config(facts, one.config) if asked.echo_load_config else None
     loaded = ModelLoaded(
         type=facts.type,
         instance_id=one.entry.instance_id,
         load_time_seconds=round(one.seconds, 3),
         status="loaded",
-        load_config=LoadConfig(**config) if config else None,
+        load_config=described.v1_load_config(facts, one.config) if asked.echo_load_config else None,
     )
     return await answer(request, without_nothing(asdict(loaded)))
 
@@ -119,7 +117,7 @@ async def _item(view: View, entry: ModelEntry) -> described.Object:
         if one.entry.instance == entry.instance:
             config = await loading.config_of(view.services, one)
             return described.v0_model(facts, entry.instance_id, "loaded", config.context_length)
-    state = "loading" if loading.is_loading(view, entry) else "not-loaded"
+    state: described.State = "loading" if loading.is_loading(view, entry) else "not-loaded"
     return described.v0_model(facts, entry.instance_id, state)
 
 

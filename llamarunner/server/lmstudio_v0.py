@@ -32,6 +32,7 @@ def generating(path: str) -> Handler:
     asked_of = Ask(Task.GENERATE, streams=True, dialect=V0)
 
     async def generate(request: web.Request) -> web.StreamResponse:
+        """Ask a model, as OpenAI's API has it; the answer tells how fast it was and by what it was made."""
         request[RECORD].dialect = V0.name
         services = request.app[VIEW].services
         _, document = await body.read_object(request, services.settings.server)

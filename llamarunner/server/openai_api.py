@@ -61,6 +61,7 @@ def asking(path: str, ask: Ask, caller: Caller = called) -> Handler:
     upstream_path = ask.upstream or path
 
     async def ask_model(request: web.Request) -> web.StreamResponse:
+        """Ask a model, as OpenAI's API has it."""
         request[RECORD].dialect = ask.dialect.name
         asked = await body.read_object(request, request.app[VIEW].services.settings.server)
         stream = ask.streams and wants_stream(asked[1])

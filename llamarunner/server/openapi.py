@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -26,6 +26,7 @@ from llamarunner.fleet.progress import Progress
 from llamarunner.server import (
     anthropic_api,
     audio_api,
+    lmstudio_operations,
     logs_api,
     manage_api,
     metrics_api,
@@ -35,9 +36,9 @@ from llamarunner.server import (
     webhooks_api,
 )
 from llamarunner.server.audio_form import AudioRequest, TranscriptionRequest
+from llamarunner.server.operation import FROM_MODEL, JSON, NOT_FOUND, Asked, Count, Flag, Operation, plain
 from llamarunner.server.services import VIEW
 
-JSON = "application/json"
 TEXT = "text/plain"
 FORM = "multipart/form-data"
 Schema = dict[str, Any]
@@ -74,7 +75,7 @@ SECURITY: Schema = {
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 ABOUT = """\
-Models by REST, and the house about itself. Both doors answer alike.
+Models by REST, and the house about itself. Both doors answer alike; LM Studio's has its own API besides.
 
 `/v1/ws` is a websocket and not described here; its messages are in docs/websocket.md of the sources.
 
@@ -97,14 +98,6 @@ class Error:
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
     error: Error
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is read of a request before it is passed to the model; all else is the model's."""
-
-    model: str | None = None
-    stream: bool | None = None
 
 
 class TranslationForm(AudioRequest):
@@ -136,69 +129,27 @@ class SpokenText:
     segments: list[SpokenSegment] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """A switch in the query."""
-
-    name: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A whole number in the query, from 0 on."""
-
-    name: str
-    meaning: str
-    default: int
-    most: int
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`.
-
-    `also` are answers with another status that are no errors of the usual shape, `errors` those beyond the usual ones.
-    """
-
-    method: str
-    path: str
-    handler: Handler | str  # or what it does, in words
-    answer: Any
-    media: str = JSON
-    status: int = 200
-    body: Any = None
-    body_media: str = JSON
-    body_required: bool = False
-    parameters: tuple[Flag | Count, ...] = ()  # of the query
-    also: Mapping[int, Any] = field(default_factory=dict)
-    errors: frozenset[int] = frozenset()
-    tag: str = "management"
-
-
 async def document(request: web.Request) -> web.Response:
     """Describe this API as OpenAPI 3.1 does."""
-    locked = bool(request.app[VIEW].door.api_keys)
-    return web.Response(body=_rendered(locked), content_type=JSON)
+    view = request.app[VIEW]
+    return web.Response(body=_rendered(view.name, bool(view.door.api_keys)), content_type=JSON)
 
 
-def plain(path: str) -> str:
-    """A path as OpenAPI writes it: `{id:.+}` is `{id}`."""
-    return re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
+def operations(door: str) -> tuple[Operation, ...]:
+    """What a door has, by its name; of Ollama's own paths nothing is told, they are as Ollama documents them."""
+    return OPERATIONS + lmstudio_operations.OPERATIONS if door == "lmstudio" else OPERATIONS
 
 
-_NOT_FOUND = frozenset({404})
 _WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
 _FORCE = Flag("force", "Do not wait for running answers.")
 _TAIL = Count("tail", "The last so many lines.", logs_api.DEFAULT_TAIL, MOST_LINES)
-_FROM_MODEL = frozenset({404, 502, 504})
 
 _WEBHOOKS = tuple(
     Operation(
         *(method, plain(path), webhooks_api.ROUTES[method, path], answer),
         body=body,
         body_required=path.endswith("register"),
-        errors=_NOT_FOUND if "{" in path else frozenset(),
+        errors=NOT_FOUND if "{" in path else frozenset(),
     )
     for method, path, answer, body in (
         ("POST", "/v1/webhooks/register", webhooks_api.WebhookRegistered, webhooks_api.RegisterBody),
@@ -217,25 +168,25 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/system/status", manage_api.system_status, manage_api.SystemStatus),
     Operation("GET", "/v1/server/info", manage_api.server_info, manage_api.ServerInfo),
     Operation("GET", "/v1/models", openai_api.list_models, openai.ModelList),
-    Operation("GET", "/v1/models/{id}", openai_api.retrieve_model, openai.Model, errors=_NOT_FOUND),
-    Operation("GET", "/v1/models/{id}/status", models_api.status, models_api.ModelStatus, errors=_NOT_FOUND),
-    Operation("GET", "/v1/models/{id}/info", models_api.info, models_api.ModelInfo, errors=_NOT_FOUND),
+    Operation("GET", "/v1/models/{id}", openai_api.retrieve_model, openai.Model, errors=NOT_FOUND),
+    Operation("GET", "/v1/models/{id}/status", models_api.status, models_api.ModelStatus, errors=NOT_FOUND),
+    Operation("GET", "/v1/models/{id}/info", models_api.info, models_api.ModelInfo, errors=NOT_FOUND),
     Operation(
         *("POST", "/v1/models/{id}/start", models_api.start, models_api.ModelStarted),
         body=models_api.Overrides,
         parameters=(_WAIT,),
-        errors=_NOT_FOUND,
+        errors=NOT_FOUND,
     ),
     Operation(
         *("POST", "/v1/models/{id}/stop", models_api.stop, models_api.ModelStopped),
         parameters=(_FORCE,),
-        errors=_NOT_FOUND,
+        errors=NOT_FOUND,
     ),
     Operation(
         *("GET", "/v1/models/{id}/logs", logs_api.logs, str),
         media=TEXT,
         parameters=(_TAIL,),  # an answer that follows has no end, and no description
-        errors=_NOT_FOUND,
+        errors=NOT_FOUND,
     ),
     Operation("GET", "/metrics", metrics_api.metrics, str, media=TEXT),
     *_WEBHOOKS,
@@ -244,7 +195,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=TranscriptionForm,
         body_media=FORM,
         body_required=True,
-        errors=_FROM_MODEL,
+        errors=FROM_MODEL,
         tag="inference",
     ),
     Operation(
@@ -252,15 +203,15 @@ OPERATIONS: tuple[Operation, ...] = (
         body=TranslationForm,
         body_media=FORM,
         body_required=True,
-        errors=_FROM_MODEL,
+        errors=FROM_MODEL,
         tag="inference",
     ),
 )
 
 
-@lru_cache(maxsize=2)
-def _rendered(locked: bool) -> bytes:
-    return strict_json.dumps(describe(OPERATIONS + _inference(), locked))
+@lru_cache(maxsize=4)
+def _rendered(door: str, locked: bool) -> bytes:
+    return strict_json.dumps(describe(operations(door) + _inference(), locked))
 
 
 def describe(operations: Iterable[Operation], locked: bool) -> Schema:
@@ -363,7 +314,7 @@ def _inference() -> tuple[Operation, ...]:
             *("POST", path, f"Ask a model, as {ask.dialect.name} does.", dict[str, JsonValue]),
             body=Asked,
             body_required=True,
-            errors=_FROM_MODEL,
+            errors=FROM_MODEL,
             tag="inference",
         )
         for path, ask in (openai_api.PATHS | anthropic_api.PATHS).items()

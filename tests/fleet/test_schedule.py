@@ -402,6 +402,13 @@ def test_what_was_started_by_hand_makes_way_for_another_such_and_is_no_longer_ke
     assert fleet.units["a"].expires == 3605
 
 
+def test_what_was_started_by_hand_makes_way_after_what_was_not() -> None:
+    fleet = schedule(max_loaded=2)
+    started_by_hand(fleet, "a", 0)
+    load(fleet, "b", 1)
+    assert fleet.ask(1, "c", HOUR, 2, keep=True) == [Stop("b", "evicted")], "though a was used before b"
+
+
 def test_load_that_runs_out_of_memory_spares_what_was_started_by_hand() -> None:
     fleet = schedule(max_loaded=3)
     started_by_hand(fleet, "a")

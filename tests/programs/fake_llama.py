@@ -9,6 +9,7 @@ carry `"fake": {...}` to spoil one answer:
     status N         answer with this status and an error      print TEXT     print this first
     deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
     timings {...}    tell them at the end, as llama.cpp does, and the usage
+    end {...}        what else it says at the end; its finish_reason is the choice's
     then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset, stop (without an end)
 
 Where a client cannot say so, as in another dialect, the prompt or the last message may be that object as JSON. With
@@ -249,12 +250,15 @@ class Server:
         await self.then(request, response, fake)
         if fake.get("then") == "stop":
             return response
+        if "end" in fake:
+            last = {"index": 0, **({"text": ""} if request.path == "/v1/completions" else {"delta": {}})}
+            await response.write(f"data: {json.dumps(ended(fake, {'id': 'c', 'choices': [last]}))}\n\n".encode())
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": len(deltas), "total_tokens": 3 + len(deltas)}
             await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n".encode())
         if "timings" in fake:
-            last: Json = {"id": "c", "object": "chat.completion.chunk", "choices": [], "timings": fake["timings"]}
-            await response.write(f"data: {json.dumps(last, separators=(',', ':'))}\n\n".encode())
+            told: Json = {"id": "c", "object": "chat.completion.chunk", "choices": [], "timings": fake["timings"]}
+            await response.write(f"data: {json.dumps(told, separators=(',', ':'))}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")
         self.journal.write("end")
         return response
@@ -266,6 +270,8 @@ class Server:
         if timings := fake.get("timings"):
             prompt = timings["prompt_n"] + timings["cache_n"]
             answer |= {"usage": {"prompt_tokens": prompt, "completion_tokens": timings["predicted_n"]}}
+        if "end" in fake:
+            answer = ended(fake, answer)
         text = json.dumps(answer)
         await asyncio.sleep(fake.get("delay", 0) * len(tokens))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -297,6 +303,13 @@ class Server:
             case "reset" | "short":
                 assert request.transport
                 request.transport.abort()
+
+
+def ended(fake: Json, answer: Json) -> Json:
+    """An answer, or its last chunk, with what it is to say at the end."""
+    more = dict(fake["end"])
+    answer["choices"][0]["finish_reason"] = more.pop("finish_reason", "stop")
+    return {**answer, **more}
 
 
 def text_of(body: Json) -> str:

@@ -15,6 +15,7 @@ from doors import PROGRAMS, House, open_house
 from llamarunner.config import ModelSettings
 from llamarunner.server import anthropic_api, guards, listener, openai_api, openapi, sdk_api
 from llamarunner.server.models_api import OWNERS
+from llamarunner.server.operation import Count, Flag, Operation, plain
 from tests.server.test_keys import bearing, door
 
 DOORS = pytest.mark.parametrize("name", ["ollama", "lmstudio"])
@@ -43,8 +44,8 @@ def test_every_route_of_ours_is_described_and_no_other() -> None:
     passed |= {path for _, path in sdk_api.ROUTES}  # what LM Studio's SDKs look for
     passed |= {path for _, path in routes if path.startswith("/v1/v1/")}
     ours = {key: handler for key, handler in routes.items() if key[1] not in passed}
-    told = {(one.method, one.path): one.handler for one in openapi.OPERATIONS}
-    assert told == {(method, openapi.plain(path)): handler for (method, path), handler in ours.items()}
+    told = {(one.method, one.path): one.handler for one in openapi.operations("lmstudio")}
+    assert told == {(method, plain(path)): handler for (method, path), handler in ours.items()}
 
 
 @DOORS
@@ -83,13 +84,13 @@ async def test_a_locked_door_says_that_it_is(tmp_path: Path) -> None:
 
 def test_another_kind_of_operation_is_one_more_entry() -> None:
     words = "Say something.\n\nAt length."
-    form = openapi.Operation(
+    form = Operation(
         *("POST", "/v1/x/{name}", words, str),
         media="text/plain",
         status=201,
         body=bytes,
         body_media="application/octet-stream",
-        parameters=(openapi.Flag("loud", "Shout."), openapi.Count("times", "How often.", 1, 9)),
+        parameters=(Flag("loud", "Shout."), Count("times", "How often.", 1, 9)),
         errors=frozenset({404}),
     )
     told = openapi.describe([form], locked=True)["paths"]["/v1/x/{name}"]["post"]
@@ -123,5 +124,5 @@ async def test_whatever_is_sent_the_answers_are_as_described(tmp_path: Path, nam
         said, _ = await process.communicate()
         report = said.decode()
         assert process.returncode == 0, report
-        managing = [one for one in openapi.OPERATIONS if one.tag == "management"]
+        managing = [one for one in openapi.operations(name) if one.tag == "management"]
         assert f"Tested: {len(managing) - (phase == 'coverage')}" in report, report

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from llamarunner.catalog import Capability, ModelEntry, Source
 from llamarunner.config import ModelSettings
+from llamarunner.dialects.lmstudio.managing import LoadConfig, without_nothing
 
 Object = dict[str, Any]
 
@@ -137,74 +138,166 @@ def experts_rule(entry: ModelEntry, number: int) -> str | None:
 # ── REST v1 ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True, slots=True)
+class V1Quantization:
+    name: str
+    bits_per_weight: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class V1Config:
+    """How an instance runs; of an embedding model only what it has a use for."""
+
+    context_length: int
+    eval_batch_size: int | None = None
+    parallel: int | None = None
+    flash_attention: bool | None = None
+    num_experts: int | None = None
+    offload_kv_cache_to_gpu: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class V1Instance:
+    id: str
+    config: V1Config
+
+
+@dataclass(frozen=True, slots=True)
+class V1Reasoning:
+    allowed_options: list[str]
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
+class V1Capabilities:
+    vision: bool
+    trained_for_tool_use: bool
+    reasoning: V1Reasoning | None = None  # of models that think
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class V1Model:
+    """One model of GET /api/v1/models, its keys in LM Studio's order; those with a default are of LLMs alone."""
+
+    type: Literal["llm", "embedding"]
+    publisher: str
+    key: str
+    display_name: str
+    architecture: str | None = None
+    quantization: V1Quantization | None
+    size_bytes: int
+    params_string: str | None
+    loaded_instances: list[V1Instance]
+    max_context_length: int
+    format: Literal["gguf"]
+    capabilities: V1Capabilities | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class V1Models:
+    models: list[V1Model]
+
+
+_OF_LLMS = ("architecture", "capabilities", "description")
+
+
 def v1_model(told: Model, instances: Sequence[Instance]) -> Object:
-    """One model of GET /api/v1/models, its keys in LM Studio's order."""
-    llm = told.type == "llm"
-    quantization = told.quantization
-    document = {
-        "type": told.type,
-        "publisher": told.publisher,
-        "key": told.key,
-        "display_name": told.display_name,
-        "architecture": told.architecture,
-        "quantization": quantization and {"name": quantization.name, "bits_per_weight": quantization.bits},
-        "size_bytes": told.size_bytes,
-        "params_string": told.params,
-        "loaded_instances": [{"id": one.id, "config": v1_config(told, one.config)} for one in instances],
-        "max_context_length": told.max_context_length,
-        "format": told.format,
-        "capabilities": _capabilities(told),
-        "description": told.description,
-    }
-    absent = () if llm else ("architecture", "capabilities", "description")
-    return {key: value for key, value in document.items() if key not in absent}
+    """Describe a model as a `V1Model`."""
+    quantization, llm = told.quantization, told.type == "llm"
+    reasoning = V1Reasoning(["off", "on"], "on") if told.reasoning else None
+    document = asdict(
+        V1Model(
+            type=told.type,
+            publisher=told.publisher,
+            key=told.key,
+            display_name=told.display_name,
+            architecture=told.architecture,
+            quantization=V1Quantization(quantization.name, quantization.bits) if quantization else None,
+            size_bytes=told.size_bytes,
+            params_string=told.params,
+            loaded_instances=[V1Instance(one.id, v1_config(told, one.config)) for one in instances],
+            max_context_length=told.max_context_length,
+            format=told.format,
+            capabilities=V1Capabilities(told.vision, told.tool_use, reasoning),
+            description=told.description,
+        )
+    )
+    document["capabilities"] = without_nothing(document["capabilities"])
+    document["loaded_instances"] = [without_nothing(one) for one in document["loaded_instances"]]
+    return {key: value for key, value in document.items() if llm or key not in _OF_LLMS}
 
 
-def v1_config(told: Model, chosen: Config) -> Object:
-    """The configuration of an instance; of an embedding model only what it has a use for."""
-    document = asdict(chosen)
+def v1_config(told: Model, chosen: Config) -> V1Config:
+    """Say how an instance runs; of an embedding model only what it has a use for."""
     if told.type == "embedding":
-        return {"context_length": chosen.context_length, "parallel": chosen.parallel}
-    return {key: value for key, value in document.items() if value is not None}
+        return V1Config(chosen.context_length, parallel=chosen.parallel)
+    return V1Config(**asdict(chosen))
 
 
-def v1_load_config(told: Model, chosen: Config) -> Object:
-    """What a load echoes of how the new instance runs."""
+def v1_load_config(told: Model, chosen: Config) -> LoadConfig:
+    """Say the same as a load echoes it."""
     if told.type == "embedding":
-        return {"context_length": chosen.context_length}
-    keys = ("context_length", "eval_batch_size", "flash_attention", "offload_kv_cache_to_gpu", "num_experts")
-    document = asdict(chosen)
-    return {key: document[key] for key in keys if document[key] is not None}
-
-
-def _capabilities(told: Model) -> Object:
-    can: Object = {"vision": told.vision, "trained_for_tool_use": told.tool_use}
-    if told.reasoning:
-        can["reasoning"] = {"allowed_options": ["off", "on"], "default": "on"}
-    return can
+        return LoadConfig(chosen.context_length)
+    return LoadConfig(
+        context_length=chosen.context_length,
+        eval_batch_size=chosen.eval_batch_size,
+        flash_attention=chosen.flash_attention,
+        offload_kv_cache_to_gpu=chosen.offload_kv_cache_to_gpu,
+        num_experts=chosen.num_experts,
+    )
 
 
 # ── REST v0 ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def v0_model(told: Model, instance: str | None = None, state: str = "not-loaded", context: int | None = None) -> Object:
-    """One item of GET /api/v0/models: a model, or an instance by its id with the context that it has."""
-    document: Object = {
-        "id": instance or told.key,
-        "object": "model",
-        "type": "embeddings" if told.kind == "embedding" else told.kind,
-        "publisher": told.publisher,
-        "arch": told.architecture,
-        "compatibility_type": told.format,
-        "quantization": told.quantization.name if told.quantization else None,
-        "state": state,
-        "max_context_length": told.max_context_length,
-    }
-    if context is not None:
-        document["loaded_context_length"] = context
-    if told.tool_use:
-        document["capabilities"] = ["tool_use"]
-    return document
+State = Literal["loaded", "loading", "not-loaded"]
+
+
+@dataclass(frozen=True, slots=True)
+class V0Model:
+    """One item of GET /api/v0/models: a model, or an instance beside the first."""
+
+    id: str
+    object: Literal["model"]
+    type: Literal["llm", "vlm", "embeddings"]
+    publisher: str
+    arch: str | None
+    compatibility_type: Literal["gguf"]
+    quantization: str | None
+    state: State
+    max_context_length: int
+    loaded_context_length: int | None = None  # of what is loaded
+    capabilities: list[str] | None = None  # if there are any
+
+
+@dataclass(frozen=True, slots=True)
+class V0Models:
+    data: list[V0Model]
+    object: Literal["list"]
+
+
+def v0_model(
+    told: Model, instance: str | None = None, state: State = "not-loaded", context: int | None = None
+) -> Object:
+    """Describe a model, or an instance by its id with the context that it has, as a `V0Model`."""
+    document = asdict(
+        V0Model(
+            id=instance or told.key,
+            object="model",
+            type="embeddings" if told.kind == "embedding" else told.kind,
+            publisher=told.publisher,
+            arch=told.architecture,
+            compatibility_type=told.format,
+            quantization=told.quantization.name if told.quantization else None,
+            state=state,
+            max_context_length=told.max_context_length,
+            loaded_context_length=context,
+            capabilities=["tool_use"] if told.tool_use else None,
+        )
+    )
+    optional = ("loaded_context_length", "capabilities")
+    return {key: value for key, value in document.items() if value is not None or key not in optional}
 
 
 def _quantization(name: str | None) -> Quantization | None:

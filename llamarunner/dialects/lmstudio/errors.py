@@ -39,6 +39,7 @@ MALFORMED_TOKEN = "Malformed LM Studio API token provided: {start}**************
 UNKNOWN_TOKEN = "Invalid LM Studio API token provided. Ensure you are using a valid token."
 NO_MODELS = "No models loaded. Please load a model in the developer page or use the 'lms load' command."
 SEVERAL_MODELS = "Multiple models are loaded. Please specify a model by providing a 'model' field."
+_OF_A_MODEL = re.compile(r"The model '([^']+)' ")
 MOST_KNOWN = 3  # names that an error gives as examples
 SHOWN = 100  # characters of what a client said
 
@@ -170,7 +171,7 @@ def text_of(error: LlamaRunnerError) -> str:
         case ContextLengthExceeded():
             return _overflow(error)
         case ModelFailed():
-            return f"Failed to load model. Error: {error.message}"
+            return _failed_to_load(error)
     return error.message
 
 
@@ -187,13 +188,13 @@ def error_object(error: LlamaRunnerError) -> dict[str, object]:
     """Describe an error as LM Studio's own API does: `param` and `code` only where there is something to say."""
     kind = type_of(error)
     code = error.code if isinstance(error, _OWN_CODES) else kind if kind not in ("invalid_request", _OURS) else None
-    told = {"message": text_of(error), "type": kind, "param": error.param, "code": code}
+    told = {"message": text_of(error), "type": kind, "param": _param_of(error), "code": code}
     return {key: value for key, value in told.items() if value is not None} | dict(error.details)
 
 
 def v1_object(error: LlamaRunnerError) -> dict[str, object]:
     """Describe an error as OpenAI does; the words are LM Studio's, unless our own API documents others."""
-    told = openai.error_object(error)
+    told = openai.error_object(error) | {"param": _param_of(error)}
     if isinstance(error, Unauthorized):
         told["type"] = "invalid_request"
     elif error.type == "invalid_request":
@@ -229,6 +230,16 @@ def _v1_event(error: LlamaRunnerError, request_id: str) -> bytes:
     """The text stands twice, as LM Studio has it."""
     told = v1_object(error)
     return sse(dumps({"error": told, "message": told["message"]}))
+
+
+def _failed_to_load(error: ModelFailed) -> str:
+    found = _OF_A_MODEL.match(error.message)
+    named = f' "{found[1]}"' if found else ""
+    return f"Failed to load model{named}. Error: {error.message}"
+
+
+def _param_of(error: LlamaRunnerError) -> str | None:
+    return "model" if isinstance(error, ModelFailed) else error.param
 
 
 def _overflow(error: ContextLengthExceeded) -> str:

@@ -67,6 +67,21 @@ class Runtime:
     supported_formats: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer that is there whole; what is not told here is as OpenAI's API has it."""
+
+    id: str
+    object: Literal["chat.completion", "text_completion"]
+    created: int  # Unix time
+    model: str  # the id of the instance that answered
+    choices: list[Object]
+    usage: Object
+    stats: Stats
+    model_info: ModelInfo
+    runtime: Runtime
+
+
 def model_info(entry: ModelEntry, context_length: int | None) -> ModelInfo:
     """Describe a model that runs; `context_length` is what it was granted."""
     facts = described.model(entry)

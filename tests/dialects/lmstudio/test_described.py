@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from llamarunner.catalog import Capability, ModelEntry, Source
 from llamarunner.config import ModelSettings
 from llamarunner.dialects.lmstudio import described
+from llamarunner.dialects.lmstudio.managing import LoadConfig, without_nothing
 from llamarunner.gguf import Header
 
 CHAT = frozenset({Capability.CHAT, Capability.COMPLETION, Capability.TOOLS, Capability.THINKING})
@@ -68,16 +69,32 @@ def test_embedding_model_of_v1_lacks_what_lm_studio_leaves_out() -> None:
     ]
     assert (document["type"], document["quantization"], document["params_string"]) == ("embedding", None, None)
     config = described.config(one, ModelSettings(), 512, 4)
-    assert described.v1_config(told, config) == {"context_length": 512, "parallel": 4}
-    assert described.v1_load_config(told, config) == {"context_length": 512}
+    assert described.v1_model(told, [described.Instance("x", config)])["loaded_instances"] == [
+        {"id": "x", "config": {"context_length": 512, "parallel": 4}}
+    ]
+    assert described.v1_load_config(told, config) == LoadConfig(512)
 
 
 def test_load_config_is_told_in_the_order_of_the_documentation() -> None:
     one = entry()
     config = described.config(one, ModelSettings(flash_attn="off"), 4096, 4)
-    assert json.dumps(described.v1_load_config(described.model(one), config)) == (
+    assert json.dumps(without_nothing(asdict(described.v1_load_config(described.model(one), config)))) == (
         '{"context_length": 4096, "eval_batch_size": 2048, "flash_attention": false, "offload_kv_cache_to_gpu": true}'
     )
+
+
+@pytest.mark.parametrize(
+    ("rules", "used"),
+    [((), 8), (("qwen3moe.expert_used_count=int:4",), 4), (("other.expert_used_count=int:4",), 8)],
+    ids=["own", "chosen", "of-another"],
+)
+def test_experts_are_those_of_the_file_unless_others_were_chosen(rules: tuple[str, ...], used: int) -> None:
+    metadata = {"general__architecture": "qwen3moe", "qwen3moe__expert_used_count": 8, "qwen3moe__expert_count": 128}
+    mixture = entry(header=header(**metadata))
+    config = described.config(mixture, ModelSettings(override_kv=rules, kv_offload=False), 4096, 4)
+    assert (config.num_experts, config.offload_kv_cache_to_gpu) == (used, False)
+    assert described.experts_rule(mixture, 4) == "qwen3moe.expert_used_count=int:4"
+    assert described.experts_rule(entry(header=header()), 4) is None
 
 
 def test_v0_tells_a_model_and_an_instance_of_it() -> None:
