@@ -40,6 +40,7 @@ from llamarunner.server import (
     openai_api,
     openapi,
     responses_api,
+    sdk_api,
     webhooks_api,
 )
 from llamarunner.server.connection import OPTIONS, Site, check_parser
@@ -131,6 +132,7 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     if name == "lmstudio":
         routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
         routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
+        routes |= sdk_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 

@@ -29,9 +29,12 @@ from llamarunner.server.crowd import Crowd, descriptor_limit
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
+from llamarunner.server.labels import Labels
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
+from llamarunner.server.sdk_guests import Guests
 from llamarunner.server.spool import Spool
+from llamarunner.server.tap import Tap
 from llamarunner.toolbox import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
@@ -60,6 +63,7 @@ class Services:
     children: Children = field(init=False)
     spool: Spool = field(init=False)
     crowd: Crowd = field(init=False)
+    tap: Tap = field(default_factory=Tap)
     library: Library = field(init=False)  # put there and opened by whoever opens the doors
 
     def __post_init__(self) -> None:
@@ -112,6 +116,8 @@ class View:
         self.limiter = Limiter()
         self.channels = Limiter()  # of the open websockets
         self.guesses = Limiter()
+        self.guests = Guests()
+        self.labels = Labels()
         services.views.append(self)
         self.configure(door)
 
@@ -240,7 +246,9 @@ class View:
         return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
 
     def find_instance(self, name: str) -> ModelEntry | None:
-        """Find an instance that takes callers by exactly its id: the model's, or `id:2`, `id:3` …"""
+        """Find an instance that takes callers by exactly its id, the model's, or `id:2`, `id:3` …, or by its label."""
+        if (labelled := self.labels.find(name)) and self.shows(labelled.entry):
+            return labelled.entry
         base, _, number = name.rpartition(":")
         for model_id, text in ((name, "1"), (base, number)):
             entry = self.services.catalog.known(model_id) if text.isascii() and text.isdecimal() else None
