@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
+from llamarunner.chats import Chats
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
 from llamarunner.config.permissions import EVERYTHING, Permissions
 from llamarunner.dialects.ollama import names
@@ -28,9 +29,13 @@ from llamarunner.server.crowd import Crowd, descriptor_limit
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
+from llamarunner.server.labels import Labels
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
+from llamarunner.server.sdk_guests import Guests
 from llamarunner.server.spool import Spool
+from llamarunner.server.tap import Tap
+from llamarunner.toolbox import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
 
@@ -51,17 +56,22 @@ class Services:
     figures: Figures = field(init=False)
     outbound: Outbound = field(init=False)
     webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors
+    chats: Chats = field(init=False)  # opened by whoever opens the doors
+    toolboxes: Toolboxes = field(init=False)  # the same
     metrics: Metrics = field(init=False)
     records: Records = field(init=False)
     children: Children = field(init=False)
     spool: Spool = field(init=False)
     crowd: Crowd = field(init=False)
+    tap: Tap = field(default_factory=Tap)
     library: Library = field(init=False)  # put there and opened by whoever opens the doors
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.client)
         self.outbound = Outbound(self.settings.outbound, self.own_ports)
         self.webhooks = Webhooks(self.settings.webhooks, self.outbound, self.bus)
+        self.chats = Chats(self.settings.chats)
+        self.toolboxes = Toolboxes(self.settings.mcp, self.outbound)
         self.metrics = Metrics(self.version, self.catalog.known)
         self.bus.listen(self.metrics.hear)
         self.records = Records(self.bus, self.metrics)
@@ -87,6 +97,8 @@ class Services:
         self.settings = settings
         self.outbound.settings = settings.outbound
         self.webhooks.configure(settings.webhooks)
+        self.chats.configure(settings.chats)
+        self.toolboxes.configure(settings.mcp)
         self.crowd.rules = settings.server.connections
         self.spool.configure(settings.audio.upload_folder)
         for view in self.views:
@@ -104,6 +116,8 @@ class View:
         self.limiter = Limiter()
         self.channels = Limiter()  # of the open websockets
         self.guesses = Limiter()
+        self.guests = Guests()
+        self.labels = Labels()
         services.views.append(self)
         self.configure(door)
 
@@ -178,6 +192,11 @@ class View:
         scope = tuple(one for one in globs if "*" not in one)
         return Asker(name, scope, budget_of(client), self.is_local(client))
 
+    def owner(self, headers: Headers) -> str:
+        """Whose chats a request may keep and go on with: its key's, whichever door has it. Raises Unauthorized."""
+        key = self.rules.check_key(headers)
+        return f"key {key.bearer}" if key else ""
+
     def is_local(self, client: str) -> bool:
         """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""
         return self._local and is_loopback(client)
@@ -227,7 +246,9 @@ class View:
         return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
 
     def find_instance(self, name: str) -> ModelEntry | None:
-        """Find an instance that takes callers by exactly its id: the model's, or `id:2`, `id:3` …"""
+        """Find an instance that takes callers by exactly its id, the model's, or `id:2`, `id:3` …, or by its label."""
+        if (labelled := self.labels.find(name)) and self.shows(labelled.entry):
+            return labelled.entry
         base, _, number = name.rpartition(":")
         for model_id, text in ((name, "1"), (base, number)):
             entry = self.services.catalog.known(model_id) if text.isascii() and text.isdecimal() else None
