@@ -301,11 +301,11 @@ async def test_s33_a_host_that_will_not_part_is_left_soon() -> None:
                 await asyncio.sleep(600)
             return await ordinary(request)
 
-        async with hosting(clinging) as origin:
-            async with opened(Ephemeral("there", f"{origin}/mcp")):
+        async with hosting(clinging) as origin, boxes() as toolboxes:
+            async with toolboxes.opened([Ephemeral("there", f"{origin}/mcp")], LOCAL):
                 begun = time.monotonic()
             assert time.monotonic() - begun < 10
-        assert not any("Session.run" in str(task.get_coro()) for task in asyncio.all_tasks())
+            assert not any("Session.run" in str(task.get_coro()) for task in asyncio.all_tasks())
 
 
 NO_SERVERS: dict[str, tuple[int, str, dict[str, str], str]] = {
