@@ -219,7 +219,7 @@ class Session:
                 return f"Its program could not be started ({getattr(error, 'strerror', None) or 'bad arguments'})."
             case RuntimeError():
                 return "It speaks a version of MCP that is not known here, or none."
-        return CLOSED
+        return CLOSED if isinstance(self.server.way, Remote) else "Its program ended."
 
 
 def _first(error: Exception) -> Exception:
