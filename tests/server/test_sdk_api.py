@@ -189,6 +189,17 @@ async def test_a_client_that_vanishes_stops_its_model(tmp_path: Path) -> None:
         await house.until(lambda: house.leases() == 0 and not house.services.records.active)
 
 
+async def test_a_client_that_says_goodbye_leaves_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house, dialled(house, "system") as idle, dialled(house, "llm") as line:
+        await line.load("chat")
+        await idle.open("alive")
+        channel = await line.open("predict", asking(LONG))
+        await line.packet(channel, "fragment")
+        await line.socket.close()
+        await idle.socket.close()
+        await house.until(lambda: not house.services.drain._guests and house.leases() == 0)
+
+
 async def test_a_client_that_reads_nothing_is_dropped(tmp_path: Path) -> None:
     async with open_house(tmp_path, server={"write_stall_seconds": 0.3}) as house, dialled(house, "llm") as line:
         await line.load("chat")
