@@ -56,13 +56,13 @@ class Chunks(relay.Stream):
         self._telling = Telling()
 
     async def _pump(self, answer: Answer, watch: Watch) -> None:
-        facts, splitter, done = await _facts(answer, self._services), Splitter(), False
+        splitter, done = Splitter(), False
         while chunk := await answer.some():
             watch.phase(Phase.NEXT_BYTE)
             told: list[bytes] = []
             for event in splitter.feed(chunk):
                 if event.data == DONE:
-                    told += [*self._telling.last(*facts), DONE.encode()]
+                    told += [*self._telling.last(*await _facts(answer, self._services)), DONE.encode()]
                     done = True
                 else:
                     told += self._telling.chunk(event.data)
@@ -91,8 +91,8 @@ async def _whole(request: web.Request, call: Call, services: Services) -> web.St
         async with watch, AsyncExitStack() as stack:
             answer = await ask(stack, services, call, watch)
             request[RECORD].leased(answer.lease)
-            facts = await _facts(answer, services)
-            body = telling.whole(event_of((await answer.whole()).decode(errors="replace")), *facts)
+            said = event_of((await answer.whole()).decode(errors="replace"))
+            body = telling.whole(said, *await _facts(answer, services))
             request[RECORD].used(telling.tokens)
         return await relay.whole(request, body, MEDIA, services)
 

@@ -90,3 +90,42 @@ async def test_s19_an_allowed_page_can_but_not_with_a_form(tmp_path: Path) -> No
         assert (code, answer["status"]) == (200, "loaded")
         code, answer = await ask(house, "POST", "chat/stop", headers={"Origin": page})
         assert (code, answer["status"]) == (200, "stopped")
+
+
+@pytest.mark.parametrize("name", ["ollama", "lmstudio"])
+async def test_a_key_may_lack_the_permission_to_manage(tmp_path: Path, name: str) -> None:
+    keys = [{"key": "asks", "permissions": []}, {"key": "manages", "permissions": ["manage"]}, "all"]
+    async with open_house(tmp_path, door=Door.model_validate({"api_keys": keys})) as house:
+        house.urls["lmstudio"] = house.urls[name]
+        for key, allowed in (("asks", False), ("manages", True), ("asks", False), ("all", True)):
+            headers = {"Authorization": f"Bearer {key}"}
+            chat = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+            async with house.post("/v1/chat/completions", chat, headers=headers) as response:
+                assert response.status == 200
+            for what in ("start?wait=1", "stop"):
+                code, answer = await ask(house, "POST", f"chat/{what}", headers=headers)
+                assert code == (200 if allowed else 403), key
+                assert allowed or "permission" in answer["error"]["message"]
+            _, told = await ask(house, "GET", "chat/info", headers=headers)
+            assert told["path"].startswith("/") == allowed, "paths of this machine are for those who manage it"
+
+
+@pytest.mark.parametrize(
+    ("door", "key", "allowed"),
+    [
+        ({}, None, True),
+        ({"host": "0.0.0.0"}, None, False),
+        ({"host": "0.0.0.0", "api_keys": ["k"]}, "k", True),
+        ({"host": "0.0.0.0", "api_keys": [{"key": "k", "permissions": ["plugins"]}]}, "k", True),
+        ({"api_keys": [{"key": "k", "permissions": ["manage"]}]}, "k", False),
+        ({"api_keys": [{"key": "k", "permissions": []}]}, "k", False),
+    ],
+    ids=["here", "stranger", "key", "key with it", "key without it", "key with nothing"],
+)
+async def test_plugins_are_for_this_machine_and_for_keys_with_the_permission(
+    tmp_path: Path, door: dict[str, Any], key: str | None, allowed: bool
+) -> None:
+    async with open_house(tmp_path, models={}, door=Door.model_validate(door)) as house:
+        view = next(view for view in house.services.views if view.name == "lmstudio")
+        view.recognise("127.0.0.1", {"Authorization": f"Bearer {key}"} if key else {})
+        assert view.may_use_plugins("127.0.0.1") is allowed

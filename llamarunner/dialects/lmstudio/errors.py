@@ -24,6 +24,7 @@ from llamarunner.errors import (
     ModelFailed,
     ModelNotFound,
     RouteNotFound,
+    ServerError,
     Unauthorized,
     WrongKey,
 )
@@ -41,6 +42,7 @@ NO_MODELS = "No models loaded. Please load a model in the developer page or use 
 SEVERAL_MODELS = "Multiple models are loaded. Please specify a model by providing a 'model' field."
 _OF_A_MODEL = re.compile(r"The model '([^']+)' ")
 MOST_KNOWN = 3  # names that an error gives as examples
+MOST_LISTED = 10  # names of which one may be given
 SHOWN = 100  # characters of what a client said
 
 
@@ -106,7 +108,7 @@ class NoModelNamed(ModelNotFound):
     def __init__(self, loaded: int, known: Sequence[str] = ()) -> None:
         super().__init__("")
         self.said = SEVERAL_MODELS if loaded else NO_MODELS
-        self.message = f"{self.said} Available: {', '.join(known)}." if known else self.said
+        self.message = f"{self.said} Available: {', '.join(known[:MOST_LISTED])}." if known else self.said
 
 
 class JobNotFound(LlamaRunnerError):
@@ -139,8 +141,7 @@ TYPES = frozenset(
         "internal_error",
     }
 )
-_OURS = "internal_error"
-_OWN_CODES = (UnrecognizedKeys, MissingParameter, InvalidValue, InvalidType, PreviousResponseNotFound, Unauthorized)
+_UNTOLD = (InvalidRequest.code, ServerError.code)  # codes that say no more than the type
 _FLAT = (  # what V0 says as a text alone
     RouteNotFound,
     MethodNotAllowed,
@@ -181,13 +182,13 @@ def type_of(error: LlamaRunnerError) -> str:
         return error.type
     if isinstance(error, ModelNotFound):
         return "model_not_found"
-    return "invalid_request" if error.status < 500 else _OURS
+    return "invalid_request" if error.status < 500 else "internal_error"
 
 
 def error_object(error: LlamaRunnerError) -> dict[str, object]:
     """Describe an error as LM Studio's own API does: `param` and `code` only where there is something to say."""
     kind = type_of(error)
-    code = error.code if isinstance(error, _OWN_CODES) else kind if kind not in ("invalid_request", _OURS) else None
+    code = None if error.code in _UNTOLD else error.code
     told = {"message": text_of(error), "type": kind, "param": _param_of(error), "code": code}
     return {key: value for key, value in told.items() if value is not None} | dict(error.details)
 

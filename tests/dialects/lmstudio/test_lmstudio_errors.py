@@ -115,6 +115,13 @@ def body(dialect: Dialect, error: errors.LlamaRunnerError) -> Any:
             {"type": "invalid_request", "code": "invalid_api_key", "message": NO_TOKEN},
             id="no token",
         ),
+        pytest.param(
+            errors.RateLimited("later"),
+            429,
+            {"message": "later", "type": "invalid_request", "code": "rate_limit_exceeded"},
+            id="limits",
+        ),
+        pytest.param(errors.BackendFailed("gone"), 502, {"message": "gone", "type": "internal_error"}, id="model"),
         pytest.param(errors.InvalidRequest("odd"), 400, {"message": "odd", "type": "invalid_request"}, id="request"),
         pytest.param(errors.ServerError("oh"), 500, {"message": "oh", "type": "internal_error"}, id="ours"),
         pytest.param(
@@ -126,7 +133,13 @@ def body(dialect: Dialect, error: errors.LlamaRunnerError) -> Any:
         pytest.param(
             TOO_LONG,
             400,
-            {"message": OVERFLOW, "type": "invalid_request", "n_prompt_tokens": 13055, "n_ctx": 4096},
+            {
+                "message": OVERFLOW,
+                "type": "invalid_request",
+                "code": "context_length_exceeded",
+                "n_prompt_tokens": 13055,
+                "n_ctx": 4096,
+            },
             id="context",
         ),
     ],

@@ -1,0 +1,2 @@
+curl http://localhost:1234/v1/models \
+  -H "Authorization: Bearer any-value"
