@@ -18,6 +18,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -118,8 +119,9 @@ class Socket:
 
     async def _heed(self, text: str) -> None:
         try:
-            frame = frames.frame(text)
-            self._caller.view.recognise_again(self._caller.client, self._caller.headers)
+            frame, caller = frames.frame(text), self._caller
+            account = caller.view.recognise_again(caller.client, caller.headers)
+            self._caller = replace(caller, account=account)  # settings may have changed
         except Unauthorized:
             self._end(WSCloseCode.POLICY_VIOLATION, "The API key is no longer valid.")
             return

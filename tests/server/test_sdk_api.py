@@ -131,6 +131,15 @@ async def test_a_key_that_is_taken_back_ends_the_socket(tmp_path: Path) -> None:
         assert await line.closed() == 1008
 
 
+async def test_limits_that_change_hold_for_open_sockets(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house, dialled(house, "llm") as line:
+        await line.load("chat")
+        view = next(view for view in house.services.views if view.name == "lmstudio")
+        view.configure(Door(rate_limits=RateLimits(requests_per_minute=1)))
+        _, end = await line.stream("predict", asking())
+        assert end["error"]["errorData"]["code"] == "rate_limit_exceeded"
+
+
 async def test_sockets_have_a_limit_of_their_own(tmp_path: Path) -> None:
     limits = RateLimits(concurrent_requests=1, requests_per_minute=None)
     async with open_house(tmp_path, door=Door(rate_limits=limits)) as house, asyncio.TaskGroup() as group:
