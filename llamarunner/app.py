@@ -202,14 +202,16 @@ def prober(client: Client) -> Probe:
 
 @contextmanager
 def _bound(door: Door) -> Iterator[list[socket.socket]]:
-    """Bind a door's address. Raises PortTaken with what to do about it."""
+    """Bind a door's addresses. Raises PortTaken with what to do about it."""
+    sockets: list[socket.socket] = []
     try:
-        sockets = listener.bind(door.host, door.port)
-    except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "Set another host or port under proxies in the settings.")
-        reason = error.strerror or str(error)
-        raise PortTaken(f"Cannot listen on {door.host}:{door.port}: {reason}. {advice}") from error
-    try:
+        for host, port in door.addresses:
+            try:
+                sockets += listener.bind(host, port)
+            except OSError as error:
+                advice = ADVICE.get(error.errno or 0, "Set another host or port under proxies in the settings.")
+                reason = error.strerror or str(error)
+                raise PortTaken(f"Cannot listen on {host}:{port}: {reason}. {advice}") from error
         yield sockets
     finally:
         for sock in sockets:
@@ -242,7 +244,7 @@ def _stamp(file: Path) -> object:
 
 
 def _addresses(settings: Settings) -> list[tuple[str, str, int]]:
-    return [(name, door.host, door.port) for name, door in settings.proxies.doors()]
+    return [(name, *address) for name, door in settings.proxies.doors() for address in door.addresses]
 
 
 async def _watch_models(services: Services) -> None:

@@ -105,6 +105,11 @@ class Door(Frozen):
         return tuple(key if isinstance(key, ApiKey) else ApiKey(key=key) for key in self.api_keys)
 
     @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """The hosts and ports to listen on, the door's own first."""
+        return ((self.host, self.port),)
+
+    @property
     def local(self) -> bool:
         """Whether only this machine reaches it."""
         if self.host.casefold() == "localhost":
@@ -125,6 +130,18 @@ class LMStudioDoor(Door):
     """The door where LM Studio's clients look."""
 
     port: int = Field(1234, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+    sdk_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="One more port, for this machine alone: 41343 is where LM Studio's SDKs look when nobody tells "
+        "them an address. Null opens none.",
+    )
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """The hosts and ports to listen on, the door's own first."""
+        return super().addresses + ((("127.0.0.1", self.sdk_port),) if self.sdk_port else ())
 
 
 class Proxies(Frozen):

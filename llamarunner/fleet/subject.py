@@ -67,5 +67,6 @@ def file_of(entry: ModelEntry) -> tuple[object, ...]:
 
 def unit_name(entry: ModelEntry, task: Task) -> str:
     """Name the unit of an instance for a task; no id of a model has a space, so no two units share a name."""
-    instance = entry.id if entry.instance == 1 else f"{entry.id} #{entry.instance}"
-    return instance if task is Task.GENERATE else f"{instance} ({task})"
+    beside = [f"instance {entry.instance}"] if entry.instance > 1 else []
+    told = ", ".join(beside if task is Task.GENERATE else [*beside, task])
+    return f"{entry.id} ({told})" if told else entry.id

@@ -90,7 +90,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 async def opened(door: Door, name: str, services: Services, sockets: Sequence[socket.socket]) -> AsyncIterator[str]:
     """Serve a door on bound sockets and give its URL; leaving ends what is still under way within four seconds."""
     app = build(door, name, services)
-    app[VIEW].port = sockets[0].getsockname()[1]
+    app[VIEW].ports = [sock.getsockname()[1] for sock in sockets]
     door_runner = runner(app)
     await door_runner.setup()
     try:

@@ -42,7 +42,6 @@ from llamarunner.server.sdk_socket import CLOSE_SECONDS, HELLO_SECONDS, Socket, 
 from llamarunner.server.services import ACCOUNT, CLIENT, TICKET, VIEW, View
 
 HELLO_BYTES = 8192  # more than that a client does not send before it is known
-PING_SECONDS = 20.0
 
 NAMESPACES: Mapping[str, Namespace] = {
     "system": Namespace(sdk_system.RPCS, sdk_system.CHANNELS),
@@ -87,7 +86,6 @@ async def _served(request: web.Request, name: str) -> web.StreamResponse:
     socket = web.WebSocketResponse(
         timeout=CLOSE_SECONDS,
         autoping=False,  # pings count as messages
-        heartbeat=PING_SECONDS,
         compress=False,  # pieces of text are short, and a compressed message can be a bomb
         max_msg_size=view.services.settings.server.max_body_mb * MB,
         writer_limit=0,  # every frame waits until the one before is gone

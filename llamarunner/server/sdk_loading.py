@@ -97,6 +97,8 @@ async def _get_or_load(caller: Caller, parameter: object, channel: Channel) -> N
         return
     entry = find_key(caller, asked.identifier)
     manner = _manner(caller, entry, asked)
+    for other in await _making_way(caller):
+        await channel.send({"type": "unloadingOtherJITModel", "info": other.info})
     info = model_info(described.model(entry), path_of(entry))
     await channel.send({"type": "startLoading", "identifier": entry.instance_id, "info": info})
 
@@ -111,6 +113,16 @@ async def _get_or_load(caller: Caller, parameter: object, channel: Channel) -> N
     except Cancelled:
         return
     await channel.send({"type": "loadSuccess", "info": (await _now(caller, entry)).info})
+
+
+async def _making_way(caller: Caller) -> list[Loaded]:
+    """What is unloaded for a model that a request loads, where only the last of those is kept."""
+    view = caller.view
+    if not view.services.settings.supervisor.only_last_jit_model:
+        return []
+    found = [*await loaded(view, "llm"), *await loaded(view, "embedding")]
+    units = [view.services.supervisor.unit(one.instance.entry, one.instance.task) for one in found]
+    return [one for one, unit in zip(found, units, strict=True) if unit and not unit.kept and not unit.terms.pinned]
 
 
 async def _named(caller: Caller, name: str) -> Loaded | None:

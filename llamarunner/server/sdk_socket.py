@@ -3,8 +3,9 @@
 What holds it within bounds: a frame is at most as long as a request body may be, and until the client has said who it
 is, all that it sends is short and has to come within ten seconds. SDKs send a list of texts as one call for each; so
 while many calls run, or hold much, nothing more is read, and the same holds for a client that sends too fast. Channels
-too many are refused. What is sent is waited for, and a client that takes nothing of it is dropped. All that runs for a
-socket ends with it.
+too many are refused. What is sent is waited for, and a client that takes nothing of it for `write_stall_seconds` is
+dropped, and so is one that is silent for as long and then does not answer to a ping. All that runs for a socket ends
+with it.
 
 Where a door has keys, the two halves of LM Studio's tokens come in the first frame (`sk-lm-IDENTIFIER:PASSKEY`), or any
 key as the Authorization of the upgrade.
@@ -18,9 +19,10 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from llamarunner.dialects.lmstudio import sdk_frames as frames
 from llamarunner.dialects.lmstudio.sdk_errors import serialized
@@ -95,14 +97,12 @@ class Socket:
             self._ending = self._ending or (WSCloseCode.OK, "")
             for task in (farewell, *self._running):
                 task.cancel()
-        if self._socket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-            drop(self._request)  # it answers to nothing, so it will not take what is still to be sent
 
     # ── from the client ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _listen(self) -> None:
         while True:
-            message = await self._socket.receive()
+            message = await self._next()
             if message.type in OVER:
                 return
             if message.type is WSMsgType.PING:
@@ -116,10 +116,25 @@ class Socket:
                 await asyncio.sleep(pause)
             await self._make_room()
 
+    async def _next(self) -> WSMessage:
+        """The next message; a client that is silent is asked whether it is there. Raises ConnectionError.
+
+        Only here, for aiohttp's own pings take a client for gone whose answer waits behind what we do not read yet.
+        """
+        with contextlib.suppress(TimeoutError):
+            return await self._socket.receive(self._stall)
+        await self._say(self._socket.ping)
+        try:
+            return await self._socket.receive(self._stall)
+        except TimeoutError:
+            drop(self._request)
+            raise ConnectionResetError("the client is gone") from None
+
     async def _heed(self, text: str) -> None:
         try:
-            frame = frames.frame(text)
-            self._caller.view.recognise_again(self._caller.client, self._caller.headers)
+            frame, caller = frames.frame(text), self._caller
+            account = caller.view.recognise_again(caller.client, caller.headers)
+            self._caller = replace(caller, account=account)  # settings may have changed
         except Unauthorized:
             self._end(WSCloseCode.POLICY_VIOLATION, "The API key is no longer valid.")
             return

@@ -90,7 +90,7 @@ class Services:
 
     def own_ports(self) -> set[int]:
         """Where the doors and the models' processes listen now."""
-        return self.supervisor.ports() | {view.port for view in self.views if view.port}
+        return self.supervisor.ports() | {port for view in self.views for port in view.ports}
 
     def configure(self, settings: Settings) -> None:
         """Take over new settings, for the requests to come."""
@@ -111,7 +111,7 @@ class View:
     def __init__(self, name: str, door: Door, services: Services) -> None:
         self.name = name
         self.services = services
-        self.port: int | None = None  # on which it listens
+        self.ports: list[int] = []  # on which it listens, its own first
         self._local = door.local  # as it was opened, whatever the settings say later
         self.limiter = Limiter()
         self.channels = Limiter()  # of the open websockets
@@ -120,6 +120,11 @@ class View:
         self.labels = Labels()
         services.views.append(self)
         self.configure(door)
+
+    @property
+    def port(self) -> int | None:
+        """The port on which it listens."""
+        return self.ports[0] if self.ports else None
 
     def configure(self, door: Door) -> None:
         self.door = door

@@ -33,6 +33,8 @@ CHANGING = (
     (r"Content-Length: 9\d\n", "Content-Length: 90\n"),
     (r'(?s)Content-Length: \d+(?=.*"(?:total_duration|expires_at)")', "Content-Length: 0"),
     (r'"(total|load)_duration":\d+', r'"\1_duration":0'),
+    (r'"load_time_seconds":[0-9.]+', '"load_time_seconds":0'),
+    (r'(?s)Content-Length: \d+(?=.*"load_time_seconds")', "Content-Length: 0"),
     (r'"(modified_at|expires_at)":"[^"]+"', r'"\1":"TIME"'),
     (r'"runtime":{"name":"llama\.cpp-[^"]+","version":[^,]+', '"runtime":{"name":"llama.cpp","version":"0"'),
     (r'(?s)Content-Length: \d+(?=.*"runtime":)', "Content-Length: 0"),

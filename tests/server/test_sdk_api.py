@@ -131,6 +131,15 @@ async def test_a_key_that_is_taken_back_ends_the_socket(tmp_path: Path) -> None:
         assert await line.closed() == 1008
 
 
+async def test_limits_that_change_hold_for_open_sockets(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house, dialled(house, "llm") as line:
+        await line.load("chat")
+        view = next(view for view in house.services.views if view.name == "lmstudio")
+        view.configure(Door(rate_limits=RateLimits(requests_per_minute=1)))
+        _, end = await line.stream("predict", asking())
+        assert end["error"]["errorData"]["code"] == "rate_limit_exceeded"
+
+
 async def test_sockets_have_a_limit_of_their_own(tmp_path: Path) -> None:
     limits = RateLimits(concurrent_requests=1, requests_per_minute=None)
     async with open_house(tmp_path, door=Door(rate_limits=limits)) as house, asyncio.TaskGroup() as group:
@@ -187,6 +196,17 @@ async def test_a_client_that_vanishes_stops_its_model(tmp_path: Path) -> None:
             line.socket._response.connection.transport.abort()  # type: ignore[union-attr]
         await house.wait_for("hangup")
         await house.until(lambda: house.leases() == 0 and not house.services.records.active)
+
+
+async def test_a_client_that_says_goodbye_leaves_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house, dialled(house, "system") as idle, dialled(house, "llm") as line:
+        await line.load("chat")
+        await idle.open("alive")
+        channel = await line.open("predict", asking(LONG))
+        await line.packet(channel, "fragment")
+        await line.socket.close()
+        await idle.socket.close()
+        await house.until(lambda: not house.services.drain._guests and house.leases() == 0)
 
 
 async def test_a_client_that_reads_nothing_is_dropped(tmp_path: Path) -> None:

@@ -77,6 +77,18 @@ async def test_get_or_load_takes_what_is_there(tmp_path: Path) -> None:
         assert packets[0]["info"]["identifier"] == "mine"
 
 
+async def test_what_makes_way_is_told(tmp_path: Path) -> None:
+    models: dict[str, dict[str, Any]] = {"chat": {}, "other": {}, "third": {}}
+    options: dict[str, Any] = {"supervisor": {"only_last_jit_model": True}, "models": models}
+    async with open_house(tmp_path, **options) as house, dialled(house, "llm") as line:
+        await line.stream("loadModel", load("third"))
+        await line.stream("getOrLoad", get("other"))
+        packets, _ = await line.stream("getOrLoad", get())
+        assert kinds(packets) == ["unloadingOtherJITModel", "startLoading", "loadProgress", "loadSuccess"]
+        assert packets[0]["info"]["identifier"] == "other"
+        assert await identifiers(line) == ["third", "chat"]
+
+
 async def test_two_who_want_the_same_model_share_a_load(tmp_path: Path) -> None:
     async with open_house(tmp_path, flags=("--fake-slow", "0.3")) as house, dialled(house, "llm") as line:
         channels = [await line.open("getOrLoad", get()) for _ in range(2)]

@@ -138,6 +138,33 @@ async def test_a_hundred_calls_at_once_are_all_answered(tmp_path: Path) -> None:
     assert [counts[frame["callId"]] for frame in frames] == list(range(150))
 
 
+async def test_a_client_that_answers_no_ping_is_dropped(tmp_path: Path) -> None:
+    async with open_house(tmp_path, server={"write_stall_seconds": 0.2}) as house:
+        async with dialled(house, "system", autoping=False) as line:
+            await line.open("alive")
+            assert await line.closed() in (1006, None)
+        async with dialled(house, "system") as line:
+            await line.open("alive")
+            with pytest.raises(TimeoutError):
+                await line.next(seconds=1.5)  # and answers to pings meanwhile
+            await line.send({"type": "keepAlive"})
+            assert await line.next() == {"type": "keepAliveAck"}
+
+
+async def test_a_client_that_waits_long_for_many_calls_stays(tmp_path: Path) -> None:
+    said = 'HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{"tokens":[]}'
+    program = ("scripted_llama.py", json.dumps([1.5, said]))
+    options = {"write_stall_seconds": 0.3}
+    async with open_house(tmp_path, server=options, program=program) as house, dialled(house, "llm") as line:
+        await line.load("chat")
+        asked = {"specifier": named("chat"), "inputString": "x" * 4000}
+        calls = [line.call("countTokens", asked) for _ in range(sdk_socket.MOST_CALLS + 6)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(line.send(*calls))
+            kinds = {(await line.next("rpcResult", "rpcError"))["type"] for _ in calls}
+    assert kinds == {"rpcResult"}
+
+
 async def test_channels_too_many_are_refused_and_cancels_heard(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house, dialled(house, "system") as line:
         opened = [await line.open("alive") for _ in range(sdk_socket.MOST_CHANNELS)]
