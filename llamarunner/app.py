@@ -1,8 +1,9 @@
 """The wiring: builds each object once, opens in order, closes in reverse.
 
-Enter: doors' sockets → client → catalog → supervisor → library → webhooks → doors → preload → wait for the stop signal.
-Leave: the doors drain → the supervisor ends every child → the doors close → the webhooks keep what is left to tell →
-pulls break off → the client closes.
+Enter: doors' sockets → client → catalog → supervisor → library → webhooks → chats, toolboxes → doors → preload → wait
+for the stop signal.
+Leave: the doors drain → the supervisor ends every child → the doors close → toolboxes and the file of chats close → the
+webhooks keep what is left to tell → pulls break off → the client closes.
 A second signal skips the waits. A port already taken fails before anything is started.
 """
 
@@ -26,9 +27,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from llamarunner import __version__, logs
-from llamarunner.catalog import Catalog
+from llamarunner.catalog import Catalog, remarks
 from llamarunner.config import Door, Loaded, Settings, load
-from llamarunner.errors import ConfigError, LlamaRunnerError
+from llamarunner.errors import ConfigError, LlamaRunnerError, ModelNotFound
 from llamarunner.events import Bus, ServerStarted, ServerStopping
 from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
@@ -92,6 +93,7 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
         async with running(loaded.settings) as house:
             announce(house)
             _warn_of_open_doors(loaded.settings)
+            _warn_of_settings(loaded.settings, house.services.catalog)
             async with asyncio.TaskGroup() as group:
                 work = [_watch_models(house.services), _preload(house.services), _ask_runtime(house.launcher)]
                 work += [_follow(house, loaded.source, stamp)] if loaded.source else []
@@ -116,6 +118,11 @@ def _warn_of_open_doors(settings: Settings) -> None:
             log.warning("anyone who reaches the %s door may manage models and webhooks (allow_management)", name)
         else:
             log.warning("so nothing can be managed through the %s door; api_keys for it change both", name)
+
+
+def _warn_of_settings(settings: Settings, catalog: Catalog) -> None:
+    for remark in remarks(settings, catalog):
+        log.warning("%s", remark)
 
 
 async def serve_and_leave(loaded: Loaded, announce: Callable[[Running], None]) -> NoReturn:
@@ -146,6 +153,7 @@ async def reload(house: Running, source: Path) -> None:
     house.services.configure(settings)
     house.services.supervisor.configure(settings)
     await asyncio.to_thread(house.services.catalog.configure, settings)
+    _warn_of_settings(settings, house.services.catalog)
     if _addresses(house.opened) != _addresses(settings):
         log.warning("the doors' addresses changed in the settings; they take effect at the next start")
     log.info("the changed settings are in force")
@@ -167,6 +175,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         services.library = await stack.enter_async_context(Library(catalog, services.outbound, services.reconcile))
         await stack.enter_async_context(services.webhooks)
+        await stack.enter_async_context(services.chats)
+        await stack.enter_async_context(services.toolboxes)
         stack.callback(services.spool.close)
         await asyncio.to_thread(services.spool.sweep)
         urls = {}
@@ -249,6 +259,8 @@ async def _preload(services: Services) -> None:
         try:
             entry = services.catalog.find(name)
             await services.supervisor.start(entry, native_task(entry), manner=PRELOADED)
+        except ModelNotFound:
+            pass  # which is told with the remarks on the settings
         except LlamaRunnerError as error:
             log.error("preload of %s failed: %s", name, error.message)
 

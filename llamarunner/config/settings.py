@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
 from llamarunner.config.audio import AudioSettings
+from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.logs import LoggingSettings
-from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
+from llamarunner.config.mcp import McpSettings
+from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind, parts_for
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
 from llamarunner.config.permissions import MEANING, Permissions
@@ -256,18 +257,13 @@ class Settings(Frozen):
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
     outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
     webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")
+    chats: ChatSettings = Field(ChatSettings(), description="Chats that are kept for clients to go on with.")
+    mcp: McpSettings = Field(McpSettings(), description="Which MCP servers give tools to chats.")
     logging: LoggingSettings = Field(LoggingSettings(), description="What the log tells, and how.")
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""
-        wanted = model_id.casefold()
-        globs = [part for key, part in self.models.items() if _is_glob_for(key.casefold(), wanted)]
-        exact = [part for key, part in self.models.items() if key.casefold() == wanted]
         merged = self.defaults
-        for part in globs + exact:
+        for part in parts_for(self.models, model_id):
             merged = merged.merged(part)
         return merged
-
-
-def _is_glob_for(key: str, model_id: str) -> bool:
-    return key != model_id and fnmatchcase(model_id, key)

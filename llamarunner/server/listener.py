@@ -9,6 +9,7 @@ for sock in listener.bind(door.host, door.port):
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from llamarunner.server import (
     channel,
     guards,
     library_api,
+    lmstudio_chat,
     lmstudio_downloads,
     lmstudio_models,
     lmstudio_openai,
@@ -37,6 +39,7 @@ from llamarunner.server import (
     ollama_api,
     openai_api,
     openapi,
+    responses_api,
     sdk_api,
     webhooks_api,
 )
@@ -121,23 +124,26 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes["POST", path] = openai_api.asking(path, ask)
         if path.startswith("/v1/"):  # clients add it to a base URL that ends in it
             routes["POST", f"/v1{path}"] = routes["POST", path]
-    routes |= webhooks_api.ROUTES
-    for path in ("/v1/models", MODEL):
-        routes["GET", f"/v1{path}"] = routes["GET", path]
+    routes |= webhooks_api.ROUTES | responses_api.ROUTES
+    again = [("GET", "/v1/models"), ("GET", MODEL), *responses_api.ROUTES]
+    routes |= {(method, f"/v1{path}"): routes[method, path] for method, path in again}
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
     if name == "lmstudio":
-        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES
+        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
         routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
         routes |= sdk_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 
 async def _unrouted(request: web.Request) -> web.StreamResponse:
-    """Tell an unknown path from a known one that was asked in the wrong way."""
+    """Tell an unknown path from a known one that was asked in the wrong way, or with too many slashes."""
     allowed = await _methods_of(request)
-    if request.app[VIEW].name == "ollama" and not request.path.startswith("/v1/"):
-        return _as_ollama_says(allowed)
+    if request.app[VIEW].name == "ollama":
+        if tidy := await _tidied(request):
+            return web.Response(status=301 if request.method in ("GET", "HEAD") else 307, headers={"Location": tidy})
+        if not request.path.startswith("/v1/"):
+            return _as_ollama_says(allowed)
     if request.app[VIEW].name == "lmstudio":
         return _as_lmstudio_says(request, allowed)
     if not allowed:
@@ -154,9 +160,23 @@ def _as_ollama_says(allowed: Sequence[str]) -> web.Response:
     return web.Response(status=405, text="405 method not allowed", headers={"Allow": ", ".join(allowed)})
 
 
+async def _tidied(request: web.Request) -> str | None:
+    """The path of ours that is meant by one with slashes at its end or several in a row; Ollama's router leads there.
+
+    It begins with one slash, so it never leads to another host.
+    """
+    path, mark, query = request.raw_path.partition("?")
+    tidy = re.sub("//+", "/", path).rstrip("/")
+    if tidy == path or not tidy:
+        return None
+    found = await request.app.router.resolve(request.clone(rel_url=tidy))
+    return tidy + mark + query if found.handler is not _unrouted else None
+
+
 def _as_lmstudio_says(request: web.Request, allowed: Sequence[str]) -> web.Response:
     error = unexpected(request.method, request.path, known=bool(allowed))
-    response = guards.render(request, error, None if request.path.startswith("/v1/") else V0)
+    ours = allowed or request.path.startswith("/v1/")
+    response = guards.render(request, error, V0 if request.path.startswith("/api/") or not ours else None)
     if allowed:
         response.headers["Allow"] = ", ".join(allowed)
     return response

@@ -7,6 +7,10 @@ const client = new Ollama({ host: process.argv[2] });
 const model = "demo-chat";
 const options = { temperature: 0, seed: 1 };
 const messages = [{ role: "user", content: "What is the capital of France?" }];
+const red = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mP8z8BQz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC",
+  "base64",
+);
 const answer = "The capital of France is Paris.";
 
 async function all(stream) {
@@ -42,7 +46,8 @@ async function chat() {
 
 async function tools() {
   const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
-  const tool = { type: "function", function: { name: "get_weather", description: "Get the weather of a city", parameters } };
+  const described = { name: "get_weather", description: "Get the weather of a city", parameters };
+  const tool = { type: "function", function: described };
   const weather = [{ role: "user", content: "What is the weather in Paris?" }];
   const called = await client.chat({ model, messages: weather, tools: [tool], options });
   assert.deepEqual(called.message.tool_calls[0].function.arguments, { city: "Paris" });
@@ -63,13 +68,20 @@ async function structured() {
   assert.deepEqual(Object.keys(JSON.parse(said.message.content)).sort(), ["age", "name"]);
 }
 
+async function pictures() {
+  const picture = { role: "user", content: "Describe this image in two sentences", images: [new Uint8Array(red)] };
+  const described = await client.chat({ model: "demo-vision", messages: [picture], think: false, options });
+  assert.match(described.message.content, /red/i);
+}
+
 async function generate() {
   const whole = await client.generate({ model, prompt: messages[0].content, options });
   assert.equal(whole.response, answer);
   assert.ok(whole.context.length > 0);
   const stream = await client.generate({ model, prompt: "Hi", options, stream: true });
   assert.ok(await joined(stream, (part) => part.response));
-  const endless = await client.generate({ model, prompt: "Hello", raw: true, stream: true, options: { num_predict: 900 } });
+  const long = { model, prompt: "Hello", raw: true, options: { num_predict: 900 } };
+  const endless = await client.generate({ ...long, stream: true });
   const aborted = async () => {
     for await (const _ of endless) client.abort();
   };
@@ -95,6 +107,8 @@ async function facts() {
   assert.ok(shown.capabilities.includes("tools"));
   assert.equal(shown.model_info["qwen3.context_length"], 2048);
   await refused(client.show({ model: "nope" }), 404, "model 'nope:latest' not found");
+  const scores = { model, state: "", questions: { a: { type: "noul", instructions: "" } } };
+  await assert.rejects(client.systemone(scores), { status_code: 404 }, "newer than the API that is spoken here");
   assert.match((await client.version()).version, /^\d+\.\d+\.\d+$/);
 }
 
@@ -120,5 +134,5 @@ async function management() {
   await refused(client.push({ model }), 400, "pushing models is not supported by this server");
 }
 
-for (const part of [chat, tools, structured, generate, embeddings, facts, management]) await part();
+for (const part of [chat, tools, structured, pictures, generate, embeddings, facts, management]) await part();
 console.log("all is well");
