@@ -104,6 +104,7 @@ def test_another_kind_of_operation_is_one_more_entry() -> None:
 
 
 @DOORS
+@pytest.mark.timeout(180)  # hundreds of requests
 @pytest.mark.parametrize("phase", ["fuzzing", "coverage"])
 async def test_whatever_is_sent_the_answers_are_as_described(tmp_path: Path, name: str, phase: str) -> None:
     """With schemathesis: every check that it has, with right and wrong requests, and no 5xx but as described.
