@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-MOST_FRAMES = 1024  # of a message, and in what arrives at once
+MOST_FRAMES = 1024  # of a message, and of short ones in what arrives at once
+SHORT = 64  # bytes of payload; calls of the SDKs have more, and may come by the thousand
 SECONDS = 60.0  # for a message to arrive in
 
 FINAL, CONTROL = 0x80, 0x08  # of a frame's first byte (RFC 6455, section 5.2)
@@ -38,8 +39,8 @@ class Frames:
                 step = _head_size(self._head) - len(self._head)
                 self._head += data[at : at + step]
                 if len(self._head) == _head_size(self._head):
-                    seen += 1
                     self._begin(now)
+                    seen += self._left < SHORT
             at += step
             if self._final and not self._left:
                 self._final, self._count, self._since = False, 0, None

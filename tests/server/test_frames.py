@@ -72,3 +72,9 @@ def test_a_message_that_does_not_end_is_late(first: bytes) -> None:
     assert frames.feed(first, 10) is None
     assert frames.feed(b"", 10 + SECONDS) is None
     assert frames.feed(b"", 10 + SECONDS + 1) == "The message did not arrive in time."
+
+
+def test_many_calls_may_arrive_at_once() -> None:
+    """An SDK that embeds a list of texts sends a call for each, and they are read as many as they come."""
+    assert Frames().feed(frame(TEXT | FINAL, 64) * 4000, 0) is None
+    assert Frames().feed(frame(TEXT | FINAL, 63) * 4000, 0) == "Too many frames."
