@@ -59,10 +59,11 @@ class Entry:
 class Archive:
     """The open file. Raises sqlite3.Error or OSError where it cannot be opened, and Newer; all methods the first."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
-        self._db = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
+        self._stat = os.stat(file)
+        self._db = sqlite3.connect(file, timeout=busy_seconds, isolation_level=None)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
                 self._db.execute(f"PRAGMA {pragma}").fetchall()
@@ -76,6 +77,17 @@ class Archive:
 
     def close(self) -> None:
         self._db.close()
+
+    def is_at(self, file: Path) -> bool:
+        """Tell whether the file is still the one of that name: its owner may delete it, or put back another."""
+        try:
+            return os.path.samestat(self._stat, os.stat(file))
+        except OSError:
+            return False
+
+    def wait_at_most(self, busy_seconds: float) -> None:
+        """Say how long a transaction may wait for another server's."""
+        self._db.execute(f"PRAGMA busy_timeout={round(busy_seconds * 1000)}").fetchall()
 
     def add(self, entry: Entry, now: float, most_bytes: int) -> bool:
         """Keep a response; whole trees make room, those used least recently first. `now` is `time.time()`.

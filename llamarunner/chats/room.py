@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 import platformdirs
 
-from llamarunner.chats.archive import FILE_NAME, Archive, Entry, Newer, NotKept
+from llamarunner.chats.archive import BUSY_SECONDS, FILE_NAME, Archive, Entry, Newer, NotKept
 from llamarunner.config.chats import ChatSettings
 from llamarunner.errors import ServiceUnavailable
 
@@ -26,6 +26,7 @@ log = logging.getLogger("llamarunner.chats")
 
 MB = 1_000_000
 DAY_SECONDS = 86_400
+LEAST_BUSY_SECONDS = 0.05  # to wait for another server that uses the file
 CLOSE_SECONDS = 2.0  # for a disk that hangs
 COMPANIONS = ("", "-wal", "-shm")  # of the file
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -115,14 +116,19 @@ class Chats:
         return await self._do(work, create=False)
 
     async def _do(self, work: Callable[[Archive], T], create: bool = True) -> T:
+        asked_at = time.monotonic()
+
         def done() -> T:
+            patience = max(
+                LEAST_BUSY_SECONDS, asked_at + BUSY_SECONDS - time.monotonic()
+            )  # the wait for the thread counts
             try:
-                return work(self._archive or self._open(create))
+                return work(self._opened(create, patience))
             except sqlite3.DatabaseError as error:
                 if (getattr(error, "sqlite_errorcode", 0) & 0xFF) not in _DAMAGED:
                     raise
                 self._move_aside(error)
-                return work(self._open(create))
+                return work(self._opened(create, patience))
 
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, done)
@@ -132,10 +138,16 @@ class Chats:
         self._complaint = ""
         return result
 
-    def _open(self, create: bool) -> Archive:
+    def _opened(self, create: bool, patience: float) -> Archive:
+        """The archive, which waits so many seconds for another server. Raises NotKept if there is none to be."""
+        if self._archive and not self._archive.is_at(self._file):
+            self._close()
+        if self._archive:
+            self._archive.wait_at_most(patience)
+            return self._archive
         if not create and not self._file.exists():
             raise NotKept
-        self._archive = Archive(self._file)
+        self._archive = Archive(self._file, patience)
         return self._archive
 
     def _forget(self, archive: Archive) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from llamarunner.chats import Chats, Entry, NotKept, new_id
-from llamarunner.chats.archive import FILE_NAME
+from llamarunner.chats.archive import BUSY_SECONDS, FILE_NAME
+from llamarunner.chats.room import COMPANIONS
 from llamarunner.config import ChatSettings
 from llamarunner.errors import ServiceUnavailable
 
@@ -88,6 +91,33 @@ async def test_a_file_of_a_later_version_is_left_alone_and_told_of_once(
         with pytest.raises(ServiceUnavailable):
             await chats.turns("resp_1", "me", "chat")
     assert caplog.text.count("a later version wrote it") == 1
+
+
+async def test_a_locked_file_holds_up_all_no_longer_than_one(tmp_path: Path) -> None:
+    """Answers wait until they are kept, each in the one thread."""
+    async with Chats(settings(tmp_path)) as chats:
+        await chats.keep(entry())
+        with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            async with asyncio.timeout(3 * BUSY_SECONDS):
+                kept = await asyncio.gather(*(chats.keep(entry()) for _ in range(8)))
+            other.execute("ROLLBACK")
+        assert kept == [False] * 8
+        assert await chats.keep(entry())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps files that are open")
+async def test_a_file_that_its_owner_deletes_is_gone(tmp_path: Path) -> None:
+    first, second = entry(), entry()
+    async with Chats(settings(tmp_path)) as chats:
+        await chats.keep(first)
+        for companion in COMPANIONS:
+            (tmp_path / f"{FILE_NAME}{companion}").unlink()
+        with pytest.raises(NotKept):
+            await chats.turns(first.id, "me", "chat")
+        await chats.keep(second)
+    async with Chats(settings(tmp_path)) as chats:
+        assert await chats.turns(second.id, "me", "chat") == [{"text": "x"}]
 
 
 async def test_old_chats_are_gone_for_reading_too(tmp_path: Path) -> None:
