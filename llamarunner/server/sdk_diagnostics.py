@@ -1,7 +1,8 @@
 """The server's log through LM Studio's sockets: its own lines, and what models are asked, as their templates write it.
 
 Both may hold what others have said; so they are for those who may manage models, and that is asked again with every
-line. Who is slow loses the oldest lines.
+line. Who may see some models alone hears of those alone, and no lines: they name any. Who is slow loses the oldest
+lines.
 """
 
 from __future__ import annotations
@@ -91,9 +92,9 @@ async def _stream(caller: Caller, parameter: object, channel: Channel) -> None:
             at, data = one
             view.recognise_again(caller.client, caller.headers)
             view.check_management(caller.client)
+            if not (view.shows(data.entry) if isinstance(data, Asked) else view.shows_all):
+                continue
             if isinstance(data, Asked):
-                if not view.shows(data.entry):
-                    continue
                 data = await _input(view.services.client, data)
             await channel.send({"type": "log", "log": {"timestamp": round(at * 1000), "data": data}})
 

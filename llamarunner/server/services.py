@@ -242,6 +242,11 @@ class View:
         return _matches(folded, self.door.models) and _matches(folded, SCOPE.get())
 
     @property
+    def shows_all(self) -> bool:
+        """Tell whether no model is hidden here from the request that is being answered."""
+        return "*" in self.door.models and "*" in SCOPE.get()
+
+    @property
     def entries(self) -> list[ModelEntry]:
         """The usable models behind this door, in the catalog's order."""
         return [entry for entry in self.services.catalog.entries if not entry.error and self.shows(entry)]

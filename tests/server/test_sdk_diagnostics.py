@@ -87,6 +87,22 @@ async def test_it_is_for_those_who_manage(tmp_path: Path) -> None:
         assert (await line.stream("streamLogs"))[1]["error"]["errorData"]["code"] == "forbidden"
 
 
+async def test_a_key_for_some_models_hears_of_those_alone(tmp_path: Path) -> None:
+    """Lines of the log name any model, and hold what was asked if the owner wants that."""
+    keys = ("k" * 20, {"key": "s" * 20, "name": "some", "models": ["ch*"]})
+    door = Door.model_validate({"rate_limits": NO_LIMITS, "api_keys": keys})
+    async with open_house(tmp_path, door=door) as house:
+        bearer = {"headers": {"Authorization": f"Bearer {'s' * 20}"}}
+        async with dialled(house, "diagnostics", **bearer) as line:
+            channel = await line.open("streamLogs")
+            await house.until(lambda: bool(house.services.tap._listeners))
+            log.warning("secret")
+            async with house.post("/v1/completions", {"model": "chat", "prompt": "Once"}, **bearer) as response:
+                assert response.status == 200
+            one = (await line.packet(channel, "log"))["log"]["data"]
+            assert (one["type"], one["input"]) == ("llm.prediction.input", "Once")
+
+
 async def test_who_is_slow_loses_the_oldest() -> None:
     news = News()
     for number in range(MOST_KEPT + 3):
