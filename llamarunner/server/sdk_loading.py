@@ -73,7 +73,11 @@ async def _one_more(
     try:
         await _progressing(caller, entry, channel, "progress", load)
     except Cancelled:
-        await supervisor.unload(entry)
+        unit = supervisor.unit(entry, native_task(entry))
+        if unit and len(unit.waiting) > (not started.done()):  # requests have found it meanwhile
+            supervisor.let_go(entry, alone=True)
+        else:
+            await supervisor.unload(entry)
         return None
     except BaseException:  # who has left never learns its name
         supervisor.let_go(entry, alone=True)
