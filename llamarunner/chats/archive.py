@@ -101,6 +101,9 @@ class Archive:
                 "INSERT INTO responses (id, tree, previous, owner, kind, turn, body) VALUES (?,?,?,?,?,?,?)",
                 (entry.id, tree, entry.previous, entry.owner, entry.kind, _text(entry.turn), _text(entry.body)),
             )
+            if self._bytes_used() > most_bytes and self._bytes_of(tree) > most_bytes:
+                self._db.execute("DELETE FROM trees WHERE id = ?", (tree,))
+                return False  # before the others have made room in vain
             while self._bytes_used() > most_bytes:
                 oldest = self._number("SELECT id FROM trees ORDER BY id = ?, used_at LIMIT 1", tree)
                 self._db.execute("DELETE FROM trees WHERE id = ?", (oldest,))
@@ -172,6 +175,10 @@ class Archive:
 
     def _bytes_used(self) -> int:
         return self._page * (self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count"))
+
+    def _bytes_of(self, tree: int) -> int:
+        size = "SUM(LENGTH(CAST(turn AS BLOB)) + LENGTH(CAST(body AS BLOB)))"
+        return self._number(f"SELECT {size} FROM responses WHERE tree = ?", tree)
 
     def _number(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])

@@ -92,12 +92,15 @@ def test_the_chats_used_least_recently_make_room(archive: Archive, file: Path) -
     assert file.stat().st_size < 2 * most
 
 
-def test_a_chat_that_is_larger_than_the_room_is_not_kept(archive: Archive) -> None:
-    archive.add(entry("small"), 1.0, 300_000)
-    assert not archive.add(entry("a", text="x" * 500_000), 2.0, 300_000)
-    with pytest.raises(NotKept):
-        said(archive, "a")
-    assert archive.add(entry("b"), 3.0, 300_000)
+def test_a_chat_that_is_larger_than_the_room_is_not_kept_and_takes_no_other_with_it(archive: Archive) -> None:
+    archive.add(entry("small", owner="you"), 1.0, 300_000)
+    archive.add(entry("a"), 1.0, 300_000)
+    assert not archive.add(entry("b", "a", text="x" * 500_000), 2.0, 300_000)
+    for name in "ab":
+        with pytest.raises(NotKept):
+            said(archive, name)
+    assert said(archive, "small", "you") == ["small"]
+    assert archive.add(entry("c"), 3.0, 300_000)
 
 
 def test_it_survives_and_two_may_use_it(file: Path) -> None:
