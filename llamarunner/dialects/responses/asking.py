@@ -67,6 +67,8 @@ def chat(document: Mapping[str, Any], items: Sequence[Document], first: int = 0)
 
     Raises InvalidRequest that names the field.
     """
+    if document.get("conversation") is not None:
+        raise InvalidRequest("There are no conversations here; go on by 'previous_response_id'.", param="conversation")
     said = _messages(items, first)
     if instructions := _typed(document, "instructions", str):
         said = _merged([{"role": "system", "content": instructions}, *said])

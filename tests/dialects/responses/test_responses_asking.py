@@ -78,6 +78,14 @@ def test_effort(effort: str, arguments: Any) -> None:
     assert body["chat_template_kwargs"] == arguments
 
 
+def test_a_conversation_that_nobody_keeps_is_refused() -> None:
+    """Else its client would believe that the model knows it."""
+    assert asking.chat({"conversation": None}, asking.items_of("x"))["messages"]
+    with pytest.raises(InvalidRequest) as caught:
+        asking.chat({"conversation": "conv_1"}, asking.items_of("x"))
+    assert caught.value.param == "conversation"
+
+
 def test_a_mistake_in_an_item_is_counted_from_the_requests_own() -> None:
     items = [*asking.items_of("before"), *asking.items_of([USER, {"type": "message", "role": "x"}])]
     with pytest.raises(InvalidRequest) as caught:
