@@ -171,15 +171,21 @@ async def test_who_cancels_a_load_of_its_own_ends_it(tmp_path: Path) -> None:
         assert house.services.supervisor.instances(house.services.catalog.find("chat")) == []
 
 
+async def asked(house: House) -> int:
+    async with house.chat() as response:
+        return response.status
+
+
 async def test_who_cancels_a_load_leaves_it_to_requests_that_wait_for_it(tmp_path: Path) -> None:
     async with open_house(tmp_path, flags=("--fake-slow", "0.5")) as house, dialled(house, "llm") as line:
         channel = await line.open("loadModel", load())
         await line.packet(channel, "progress")
-        asking = asyncio.ensure_future(house.chat().__aenter__())
-        await house.until(lambda: house.leases() == 2)
-        await line.stop(channel)
-        assert (await line.until_end(channel))[1]["type"] == "channelClose"
-        assert (await asking).status == 200
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(asked(house))
+            await house.until(lambda: house.leases() == 2)
+            await line.stop(channel)
+            assert (await line.until_end(channel))[1]["type"] == "channelClose"
+        assert asking.result() == 200
         assert len(house.journal("start")) == 1
         supervisor, entry = house.services.supervisor, house.services.catalog.find("chat")
         await house.until(lambda: supervisor.instances(entry, leaving=True) == [])
