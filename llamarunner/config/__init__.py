@@ -1,12 +1,12 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
-from llamarunner.config.audio import AudioSettings
+from llamarunner.config.audio import AudioSettings, SpeechSettings
 from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
 from llamarunner.config.mcp import McpSettings
-from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
+from llamarunner.config.model import LIFE, LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
@@ -28,6 +28,7 @@ from llamarunner.config.settings import (
 from llamarunner.config.webhooks import WebhookSettings
 
 __all__ = [
+    "LIFE",
     "NO_LIMITS",
     "ApiKey",
     "AudioSettings",
@@ -53,6 +54,7 @@ __all__ = [
     "RuntimeSettings",
     "ServerSettings",
     "Settings",
+    "SpeechSettings",
     "SupervisorSettings",
     "WebhookSettings",
     "bundled",
