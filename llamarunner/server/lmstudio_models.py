@@ -117,7 +117,7 @@ async def _item(view: View, entry: ModelEntry) -> described.Object:
         if one.entry.instance == entry.instance:
             config = await loading.config_of(view.services, one)
             return described.v0_model(facts, entry.instance_id, "loaded", config.context_length)
-    state = "loading" if loading.is_loading(view, entry) else "not-loaded"
+    state: described.State = "loading" if loading.is_loading(view, entry) else "not-loaded"
     return described.v0_model(facts, entry.instance_id, state)
 
 

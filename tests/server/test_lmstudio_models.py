@@ -269,7 +269,7 @@ async def test_a_load_that_fails_says_why_and_leaves_nothing_behind(tmp_path: Pa
         error = json.loads(answer)["error"]
         assert status >= 500
         assert error["type"] == "internal_error"
-        assert error["message"].startswith("Failed to load model. Error: ")
+        assert error["message"].startswith('Failed to load model "chat". Error: ')
         assert await instances(house) == []
         await chat(house, "chat")
         unit = house.services.supervisor.unit(house.services.catalog.find("chat"))
@@ -300,6 +300,15 @@ async def test_a_loaded_instance_makes_way_for_no_request(tmp_path: Path) -> Non
         async with house.post("/v1/chat/completions", {"model": "one", "messages": HELLO}) as response:
             assert response.status == 503
         assert sorted(house.services.supervisor.loaded()) == ["chat", "two"]
+
+
+async def test_if_so_set_a_model_that_a_request_loads_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    models: dict[str, dict[str, Any]] = {"chat": {}, "one": {}, "two": {}}
+    async with open_house(tmp_path, models=models, supervisor={"only_last_jit_model": True}) as house:
+        await load(house, "chat")
+        for model in ("one", "two"):
+            await chat(house, model)
+            assert sorted(house.services.supervisor.loaded()) == ["chat", model]
 
 
 @pytest.mark.parametrize(

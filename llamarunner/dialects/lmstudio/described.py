@@ -213,7 +213,7 @@ def v1_model(told: Model, instances: Sequence[Instance]) -> Object:
             key=told.key,
             display_name=told.display_name,
             architecture=told.architecture,
-            quantization=quantization and V1Quantization(quantization.name, quantization.bits),
+            quantization=V1Quantization(quantization.name, quantization.bits) if quantization else None,
             size_bytes=told.size_bytes,
             params_string=told.params,
             loaded_instances=[V1Instance(one.id, v1_config(told, one.config)) for one in instances],

@@ -85,7 +85,7 @@ def describe(entry: ModelEntry, settings: ModelSettings, task: Task, api_key: st
 
 def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
     yield Option("--model", (str(entry.path),), "model")
-    yield Option("--model_alias", (entry.id,))
+    yield Option("--model_alias", (entry.instance_id,))
     yield Option("--host", ("127.0.0.1",))
     yield Option("--port", ("0",))
     yield Option("--interrupt_requests", ("false",))

@@ -82,7 +82,7 @@ def context_size(entry: ModelEntry, settings: ModelSettings, task: Task = Task.G
 
 def _fixed(entry: ModelEntry, task: Task) -> Iterator[Option]:
     yield Option("--model", (str(entry.path),))
-    yield Option("--alias", (entry.id,))
+    yield Option("--alias", (entry.instance_id,))
     yield Option("--host", ("127.0.0.1",))
     yield Option("--port", ("0",))
     for switch in ("--no-ui", "--metrics", "--offline"):
