@@ -1,8 +1,9 @@
 """The wiring: builds each object once, opens in order, closes in reverse.
 
-Enter: doors' sockets → client → catalog → supervisor → library → webhooks → doors → preload → wait for the stop signal.
-Leave: the doors drain → the supervisor ends every child → the doors close → the webhooks keep what is left to tell →
-pulls break off → the client closes.
+Enter: doors' sockets → client → catalog → supervisor → library → webhooks → chats, toolboxes → doors → preload → wait
+for the stop signal.
+Leave: the doors drain → the supervisor ends every child → the doors close → toolboxes and the file of chats close → the
+webhooks keep what is left to tell → pulls break off → the client closes.
 A second signal skips the waits. A port already taken fails before anything is started.
 """
 
@@ -167,6 +168,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         services.library = await stack.enter_async_context(Library(catalog, services.outbound, services.reconcile))
         await stack.enter_async_context(services.webhooks)
+        await stack.enter_async_context(services.chats)
+        await stack.enter_async_context(services.toolboxes)
         stack.callback(services.spool.close)
         await asyncio.to_thread(services.spool.sweep)
         urls = {}

@@ -13,6 +13,7 @@
     ├── MethodNotAllowed          405 method_not_allowed
     ├── ModelNotFound             404 model_not_found
     │   └── SpeechModelNotFound   404  with the way to get it
+    ├── ResponseNotFound          404 response_not_found
     ├── WebhookNotFound           404 webhook_not_found
     ├── RateLimited               429 rate_limit_exceeded   (Retry-After)
     ├── ServiceUnavailable        503 service_unavailable   (Retry-After)
@@ -110,6 +111,15 @@ class WebhookNotFound(LlamaRunnerError):
     """No webhook of that id, or no delivery of that id in it."""
 
     status, code, type = 404, "webhook_not_found", "invalid_request_error"
+
+
+class ResponseNotFound(LlamaRunnerError):
+    """No stored response of that id, or it is another client's."""
+
+    status, code, type = 404, "response_not_found", "invalid_request_error"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(f"Response with id '{response_id[:100]}' not found.")
 
 
 class SpeechModelNotFound(ModelNotFound):

@@ -17,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -65,6 +66,10 @@ _NOT_PUBLIC = tuple(
     )
 )
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
+_PRIVATE = (  # RFC 1918, 6598, 3927, 4193 and 4291
+    *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+    *("fc00::/7", "fe80::/10"),
+)
 
 
 class Denied(InvalidRequest):
@@ -135,6 +140,7 @@ class Rules:
 
     allow: tuple[str, ...] = ()  # networks
     loopback: bool = False
+    private: bool = False  # the networks that anybody may have at home
 
     def permits(self, address: Address) -> bool:
         """Tell whether an address may be dialled, as far as the address alone tells."""
@@ -147,7 +153,8 @@ class Rules:
     def _is_open(self, address: Address) -> bool:
         if self.loopback and address.is_loopback:
             return True
-        return is_public(address) or any(address in network for network in _networks(self.allow))
+        allowed = (*self.allow, *_PRIVATE) if self.private else self.allow
+        return is_public(address) or any(address in network for network in _networks(allowed))
 
 
 def is_public(address: Address) -> bool:
@@ -198,12 +205,12 @@ class _Gate:
     """Makes the sockets of one request, for those addresses that may be dialled."""
 
     rules: Rules
-    own_ports: Collection[int]
+    own_ports: Callable[[], Collection[int]]
     refused: bool = False
 
     def permits(self, host: str, port: int) -> bool:
         address = ip_address(host)
-        return self.rules.permits(address) and not (port in self.own_ports and is_ours(address))
+        return self.rules.permits(address) and not (port in self.own_ports() and is_ours(address))
 
     def __call__(self, info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
         """Make the socket of a dial, as aiohttp's `socket_factory`."""
@@ -302,13 +309,7 @@ class Outbound:
         try:
             async with (
                 asyncio.timeout(ask.seconds) as scope,
-                aiohttp.ClientSession(
-                    connector=_Connector(gate, self.resolver),
-                    trust_env=False,
-                    auto_decompress=False,
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    timeout=aiohttp.ClientTimeout(total=None),
-                ) as session,
+                self._session(gate) as session,
                 session.request(ask.method, url, headers=sent, data=ask.body, allow_redirects=False) as response,
             ):
                 return await _read(response, ask.limit, scope)
@@ -328,8 +329,47 @@ class Outbound:
             socket_factory=self._gate(loopback=False), resolver=self.resolver, force_close=True, use_dns_cache=False
         )
 
-    def _gate(self, loopback: bool) -> _Gate:
-        return _Gate(Rules(self.settings.allow_cidrs, loopback), frozenset(self.own_ports()))
+    @asynccontextmanager
+    async def line(self, *, loopback: bool = False, private: bool = False) -> AsyncIterator[Line]:
+        """Make a line to a host that is asked several times, and whose answers are read as they come."""
+        gate = self._gate(loopback, private)
+        async with self._session(gate) as session:
+            yield Line(session, gate)
+
+    def _session(self, gate: _Gate) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=_Connector(gate, self.resolver),
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+
+    def _gate(self, loopback: bool, private: bool = False) -> _Gate:
+        return _Gate(Rules(self.settings.allow_cidrs, loopback, private), self.own_ports)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Asks, as often as wanted; made by `Outbound.line`. Each dial is judged anew."""
+
+    session: aiohttp.ClientSession
+    gate: _Gate
+
+    async def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
+        """Return an answer as soon as its head is there; the caller bounds the wait, reads, and closes it.
+
+        Raises Denied or Unreachable.
+        """
+        sent = {**headers, "User-Agent": AGENT, "Accept-Encoding": "identity"}
+        try:
+            return await self.session.request(
+                method, check_url(url), headers=sent, data=body or None, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if self.gate.refused:
+                raise _denied() from None
+            raise Unreachable(_reason(error)) from None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, scope: asyncio.Timeout) -> Answer:

@@ -1,9 +1,11 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
 from llamarunner.config.audio import AudioSettings
+from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
+from llamarunner.config.mcp import McpSettings
 from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
@@ -30,6 +32,7 @@ __all__ = [
     "ApiKey",
     "AudioSettings",
     "CatalogSettings",
+    "ChatSettings",
     "ConnectionSettings",
     "Discover",
     "Door",
@@ -40,6 +43,7 @@ __all__ = [
     "LogFormat",
     "LoggingSettings",
     "LoraAdapter",
+    "McpSettings",
     "ModelSettings",
     "OllamaDoor",
     "OutboundSettings",

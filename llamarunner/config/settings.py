@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 
 from llamarunner.config.audio import AudioSettings
+from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.logs import LoggingSettings
+from llamarunner.config.mcp import McpSettings
 from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
@@ -239,6 +241,8 @@ class Settings(Frozen):
     server: ServerSettings = Field(ServerSettings(), description="How connections are treated.")
     outbound: OutboundSettings = Field(OutboundSettings(), description="Where the server itself may connect to.")
     webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")
+    chats: ChatSettings = Field(ChatSettings(), description="Chats that are kept for clients to go on with.")
+    mcp: McpSettings = Field(McpSettings(), description="Which MCP servers give tools to chats.")
     logging: LoggingSettings = Field(LoggingSettings(), description="What the log tells, and how.")
 
     def for_model(self, model_id: str) -> ModelSettings:

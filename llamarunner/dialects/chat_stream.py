@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
@@ -25,6 +26,7 @@ class Reading:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self.usage: dict[str, Any] | None = None
+        self.prompt_done: float | None = None  # how much of the prompt is processed, from 0 to 1, once it is told
         self._timings: dict[str, Any] = {}
         self._done = False
 
@@ -32,6 +34,11 @@ class Reading:
     def complete(self) -> bool:
         """Whether the model has come to an end, or the stream just broke off."""
         return self._done or self.finish_reason is not None
+
+    @property
+    def timings(self) -> Mapping[str, Any]:
+        """What llama.cpp tells of how long it took, as far as it has been told."""
+        return self._timings
 
     @property
     def tokens(self) -> Usage:
@@ -49,12 +56,23 @@ class Reading:
         chunk = event_of(data)
         self.usage = chunk.get("usage") or self.usage
         self._timings = chunk.get("timings") or self._timings
+        if progress := chunk.get("prompt_progress"):
+            self.prompt_done = _share(progress)
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else {}
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         delta = choice.get("delta") or {}
         new = {field: delta[field] for field in FIELDS if delta.get(field)}
         return new | ({"logprobs": choice["logprobs"]} if choice.get("logprobs") else {})
+
+
+def _share(progress: Any) -> float:
+    """What llama.cpp says of it with `return_progress`: {"total": 20, "cache": 4, "processed": 20, "time_ms": 3}."""
+    told = progress if isinstance(progress, dict) else {}
+    total, processed = told.get("total"), told.get("processed")
+    if not isinstance(total, int) or not isinstance(processed, int) or total <= 0:
+        return 0.0
+    return min(max(processed / total, 0.0), 1.0)
 
 
 def event_of(data: str) -> dict[str, Any]:

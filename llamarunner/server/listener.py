@@ -26,6 +26,7 @@ from llamarunner.server import (
     channel,
     guards,
     library_api,
+    lmstudio_chat,
     lmstudio_downloads,
     lmstudio_models,
     lmstudio_openai,
@@ -37,6 +38,7 @@ from llamarunner.server import (
     ollama_api,
     openai_api,
     openapi,
+    responses_api,
     webhooks_api,
 )
 from llamarunner.server.connection import OPTIONS, Site, check_parser
@@ -120,13 +122,13 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes["POST", path] = openai_api.asking(path, ask)
         if path.startswith("/v1/"):  # clients add it to a base URL that ends in it
             routes["POST", f"/v1{path}"] = routes["POST", path]
-    routes |= webhooks_api.ROUTES
-    for path in ("/v1/models", MODEL):
-        routes["GET", f"/v1{path}"] = routes["GET", path]
+    routes |= webhooks_api.ROUTES | responses_api.ROUTES
+    again = [("GET", "/v1/models"), ("GET", MODEL), *responses_api.ROUTES]
+    routes |= {(method, f"/v1{path}"): routes[method, path] for method, path in again}
     if name == "ollama":
         routes |= {("GET", "/"): manage_api.ollama_greeting} | ollama_api.ROUTES | library_api.ROUTES
     if name == "lmstudio":
-        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES
+        routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
         routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from llamarunner.dialects.lmstudio import described, managing, v0
-from llamarunner.server import lmstudio_downloads, lmstudio_models, lmstudio_v0
+from llamarunner.dialects.lmstudio.chat_events import ChatAnswer
+from llamarunner.dialects.lmstudio.chat_request import ChatRequest
+from llamarunner.server import lmstudio_chat, lmstudio_downloads, lmstudio_models, lmstudio_v0
 from llamarunner.server.operation import FROM_MODEL, NOT_FOUND, Asked, Operation, plain
 
 TAG = "lmstudio"
@@ -67,4 +69,12 @@ _INFERENCE = tuple(
     )
 )
 
-OPERATIONS: tuple[Operation, ...] = _MODELS + _MODELS_V0 + _INFERENCE
+_CHAT = Operation(
+    *("POST", "/api/v1/chat", lmstudio_chat.chat, ChatAnswer),
+    body=ChatRequest,
+    body_required=True,
+    also=dict.fromkeys((*_NATIVE_ERRORS, 502, 504), NativeErrorAnswer),
+    tag=TAG,
+)
+
+OPERATIONS: tuple[Operation, ...] = (_CHAT, *_MODELS, *_MODELS_V0, *_INFERENCE)

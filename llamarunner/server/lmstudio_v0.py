@@ -69,7 +69,7 @@ class Chunks(relay.Stream):
             if told:
                 await self._send(b"".join(map(sse, told)), watch)
         if not done:
-            raise BackendFailed(f"The model '{self._call.entry.id}' broke off its answer.")
+            raise BackendFailed(f"The model '{answer.call.entry.id}' broke off its answer.")
 
     async def _send(self, events: bytes, watch: Watch) -> None:
         if not self._response.prepared:

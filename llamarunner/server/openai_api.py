@@ -37,7 +37,6 @@ Caller = Callable[[web.Request, str, Ask, Asked], Call]
 PATHS: dict[str, Ask] = {
     "/v1/chat/completions": Ask(Task.GENERATE, streams=True),
     "/v1/completions": Ask(Task.GENERATE, streams=True),
-    "/v1/responses": Ask(Task.GENERATE, streams=True, dialect=openai.RESPONSES),
     "/v1/responses/input_tokens": Ask(Task.GENERATE),
     "/v1/embeddings": Ask(Task.EMBED),
     "/v1/rerank": Ask(Task.RERANK),

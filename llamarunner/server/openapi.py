@@ -33,6 +33,7 @@ from llamarunner.server import (
     models_api,
     openai_api,
     query,
+    responses_api,
     webhooks_api,
 )
 from llamarunner.server.audio_form import AudioRequest, TranscriptionRequest
@@ -144,6 +145,24 @@ _WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
 _FORCE = Flag("force", "Do not wait for running answers.")
 _TAIL = Count("tail", "The last so many lines.", logs_api.DEFAULT_TAIL, MOST_LINES)
 
+_RESPONSES = (
+    Operation(
+        *("POST", "/v1/responses", responses_api.create, dict[str, JsonValue]),
+        body=responses_api.ResponseRequest,
+        body_required=True,
+        errors=FROM_MODEL,
+        tag="inference",
+    ),
+    *(
+        Operation(method, plain(path), responses_api.ROUTES[method, path], answer, errors=NOT_FOUND, tag="inference")
+        for method, path, answer in (
+            ("GET", responses_api.ONE, dict[str, JsonValue]),
+            ("DELETE", responses_api.ONE, responses_api.ResponseDeleted),
+            ("GET", f"{responses_api.ONE}/input_items", responses_api.InputItems),
+        )
+    ),
+)
+
 _WEBHOOKS = tuple(
     Operation(
         *(method, plain(path), webhooks_api.ROUTES[method, path], answer),
@@ -190,6 +209,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("GET", "/metrics", metrics_api.metrics, str, media=TEXT),
     *_WEBHOOKS,
+    *_RESPONSES,
     Operation(
         *("POST", "/v1/audio/transcriptions", audio_api.transcribe, SpokenText),
         body=TranscriptionForm,

@@ -82,7 +82,7 @@ class Stream:
     media = EVENT_STREAM
     pulses = True
 
-    def __init__(self, request: web.Request, call: Call, dialect: Dialect, services: Services) -> None:
+    def __init__(self, request: web.Request, call: Call | None, dialect: Dialect, services: Services) -> None:
         self._request = request
         self._record = request[RECORD]
         self._call = call
@@ -120,6 +120,7 @@ class Stream:
                 await self._pump(answer, watch)
 
     async def _ask(self, stack: AsyncExitStack, watch: Watch) -> Answer:
+        assert self._call is not None, "who has none asks in its own way"
         return await ask(stack, self._services, self._call, watch)
 
     async def _pump(self, answer: Answer, watch: Watch) -> None:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from aiohttp import web
 
 from llamarunner.catalog import Catalog, ModelEntry
+from llamarunner.chats import Chats
 from llamarunner.config import NO_LIMITS, ApiKey, Door, Globs, Settings
 from llamarunner.config.permissions import EVERYTHING, Permissions
 from llamarunner.dialects.ollama import names
@@ -31,6 +32,7 @@ from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
 from llamarunner.server.spool import Spool
+from llamarunner.toolbox import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
 
@@ -51,6 +53,8 @@ class Services:
     figures: Figures = field(init=False)
     outbound: Outbound = field(init=False)
     webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors
+    chats: Chats = field(init=False)  # opened by whoever opens the doors
+    toolboxes: Toolboxes = field(init=False)  # the same
     metrics: Metrics = field(init=False)
     records: Records = field(init=False)
     children: Children = field(init=False)
@@ -62,6 +66,8 @@ class Services:
         self.figures = Figures(self.client)
         self.outbound = Outbound(self.settings.outbound, self.own_ports)
         self.webhooks = Webhooks(self.settings.webhooks, self.outbound, self.bus)
+        self.chats = Chats(self.settings.chats)
+        self.toolboxes = Toolboxes(self.settings.mcp, self.outbound)
         self.metrics = Metrics(self.version, self.catalog.known)
         self.bus.listen(self.metrics.hear)
         self.records = Records(self.bus, self.metrics)
@@ -87,6 +93,8 @@ class Services:
         self.settings = settings
         self.outbound.settings = settings.outbound
         self.webhooks.configure(settings.webhooks)
+        self.chats.configure(settings.chats)
+        self.toolboxes.configure(settings.mcp)
         self.crowd.rules = settings.server.connections
         self.spool.configure(settings.audio.upload_folder)
         for view in self.views:
@@ -177,6 +185,11 @@ class View:
         name = f"{self.name} {key.bearer}" if key else self.name
         scope = tuple(one for one in globs if "*" not in one)
         return Asker(name, scope, budget_of(client), self.is_local(client))
+
+    def owner(self, headers: Headers) -> str:
+        """Whose chats a request may keep and go on with: its key's, whichever door has it. Raises Unauthorized."""
+        key = self.rules.check_key(headers)
+        return f"key {key.bearer}" if key else ""
 
     def is_local(self, client: str) -> bool:
         """Tell whether a client is a program of this machine, as far as can be known; `client` is an address."""

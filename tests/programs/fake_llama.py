@@ -8,6 +8,7 @@ carry `"fake": {...}` to spoil one answer:
     prefill S        silence before the first byte             line N         one token of N bytes
     status N         answer with this status and an error      print TEXT     print this first
     deltas LIST      say these deltas instead of tokens, the last one with the reason "tool_calls"
+    progress LIST    tell these shares of a prompt as processed first, as llama.cpp does
     timings {...}    tell them at the end, as llama.cpp does, and the usage
     end {...}        what else it says at the end; its finish_reason is the choice's
     then WHAT        after the tokens: die, kill, hang, freeze, garbage, short, reset, stop (without an end)
@@ -234,6 +235,10 @@ class Server:
     async def stream(self, request: web.Request, body: Json, fake: Json, tokens: list[str]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Server": "fake"})
         await response.prepare(request)
+        for share in fake.get("progress", []):
+            told = {"total": 100, "cache": 0, "processed": int(100 * share), "time_ms": 1}
+            first: Json = {"choices": [{"index": 0, "delta": {"role": "assistant"}}], "prompt_progress": told}
+            await response.write(f"data: {json.dumps(first)}\n\n".encode())
         deltas = fake.get("deltas") or [{"content": token} for token in tokens]
         for index, delta in enumerate(deltas):
             choices: list[Json] = [{"index": 0, "delta": delta}]

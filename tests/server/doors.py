@@ -21,6 +21,7 @@ from llamarunner.catalog import Catalog, ModelEntry
 from llamarunner.config import (
     NO_LIMITS,
     CatalogSettings,
+    ChatSettings,
     Discover,
     Door,
     ModelSettings,
@@ -141,6 +142,7 @@ async def open_house(
         server=ServerSettings(**(server or {})),
         supervisor=SupervisorSettings(**{"memory_check": False, **(supervisor or {})}),
         webhooks=WebhookSettings(**{"state_folder": folder / "state", **sections.pop("webhooks", {})}),
+        chats=ChatSettings(**{"folder": folder / "chats", **sections.pop("chats", {})}),
         **sections,
     )
     journal = folder / "journal"
@@ -172,5 +174,5 @@ async def _services(settings: Settings, program: tuple[str, ...]) -> AsyncIterat
         services = Services(settings, catalog, supervisor, bus, client, Drain(), "1.2.3", time.monotonic())
         state = settings.catalog.library.parent / "digests.json" if settings.catalog.library else None
         services.library = Library(catalog, services.outbound, services.reconcile, state=state)
-        async with services.library, services.webhooks:
+        async with services.library, services.webhooks, services.chats, services.toolboxes:
             yield services

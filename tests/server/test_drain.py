@@ -39,7 +39,9 @@ async def test_while_draining_nothing_new_begins_and_what_runs_goes_on(tmp_path:
 )
 async def test_f40_streams_end_cleanly_with_an_error_when_time_is_up(tmp_path: Path, path: str, before: str) -> None:
     async with open_house(tmp_path) as house:
-        responses = [await house.post(path, {**CHAT, "stream": True, "fake": LONG}) for _ in range(20)]
+        responses = [
+            await house.post(path, {**CHAT, "input": "hello", "stream": True, "fake": LONG}) for _ in range(20)
+        ]
         drain = house.services.drain
         drain.begin()
         assert not await drain.idle(0.05)

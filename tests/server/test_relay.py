@@ -84,7 +84,7 @@ async def test_an_early_failure_has_its_status(tmp_path: Path) -> None:
 )
 async def test_a_failure_after_a_keep_alive_is_an_event_and_a_clean_end(tmp_path: Path, path: str, before: str) -> None:
     flags = ("--fake-late", "0.4", "--fake-exit", "3")
-    document = {**CHAT, "stream": True}
+    document = {**CHAT, "input": "hello", "stream": True}
     async with open_house(tmp_path, server=OFTEN, flags=flags) as house, house.post(path, document) as response:
         assert response.status == 200
         text = await response.text()  # raises if the end is not clean

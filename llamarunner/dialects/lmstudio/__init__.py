@@ -5,4 +5,6 @@
 * `managing`    bodies and answers about loading, unloading and downloading.
 * `described`   the facts of a model and of its instances, for REST v1 and v0 and for the SDKs.
 * `v0`          answers of REST v0: OpenAI's, with how fast they were, why they ended, and by what they were made.
+* `chat_request` the body of POST /api/v1/chat, and what llama.cpp is asked for it.
+* `chat_events`  the answer to that, as events and as a document.
 """

@@ -205,7 +205,8 @@ _OF_LLMS = ("architecture", "capabilities", "description")
 def v1_model(told: Model, instances: Sequence[Instance]) -> Object:
     """Describe a model as a `V1Model`."""
     quantization, llm = told.quantization, told.type == "llm"
-    reasoning = V1Reasoning(["off", "on"], "on") if told.reasoning else None
+    options = reasoning_options(told)
+    reasoning = V1Reasoning(list(options), "on" if "on" in options else options[0]) if options else None
     document = asdict(
         V1Model(
             type=told.type,
@@ -246,6 +247,13 @@ def v1_load_config(told: Model, chosen: Config) -> LoadConfig:
         offload_kv_cache_to_gpu=chosen.offload_kv_cache_to_gpu,
         num_experts=chosen.num_experts,
     )
+
+
+def reasoning_options(told: Model) -> tuple[str, ...]:
+    """How a model can be told to reason, in LM Studio's words; some always do, and only know how hard."""
+    if told.architecture == "gpt-oss":
+        return ("low", "medium", "high")
+    return ("off", "on") if told.reasoning else ()
 
 
 # ── REST v0 ────────────────────────────────────────────────────────────────────────────────────────────────────────
