@@ -24,8 +24,10 @@ from llamarunner.config.settings import (
     ServerSettings,
     Settings,
     SupervisorSettings,
+    WrapperDoor,
 )
 from llamarunner.config.webhooks import WebhookSettings
+from llamarunner.config.wrapper import WrapperSettings
 
 __all__ = [
     "NO_LIMITS",
@@ -55,6 +57,8 @@ __all__ = [
     "Settings",
     "SupervisorSettings",
     "WebhookSettings",
+    "WrapperDoor",
+    "WrapperSettings",
     "bundled",
     "effective",
     "find",

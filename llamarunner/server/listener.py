@@ -40,6 +40,7 @@ from llamarunner.server import (
     openapi,
     responses_api,
     webhooks_api,
+    wrapper_api,
 )
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
@@ -50,7 +51,7 @@ SHUTDOWN_SECONDS = 2  # aiohttp spends it twice
 
 
 def build(door: Door, name: str, services: Services) -> web.Application:
-    """Make the application of one door; `name` is `ollama` or `lmstudio`."""
+    """Make the application of one door; `name` is `ollama`, `lmstudio` or `wrapper`."""
     app = web.Application(middlewares=[guards.record, guards.admit])
     app[VIEW] = View(name, door, services)
     app.on_response_prepare.append(guards.stamp)
@@ -130,6 +131,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     if name == "lmstudio":
         routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
         routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
+    if name in ("lmstudio", "wrapper"):
+        routes |= wrapper_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 
