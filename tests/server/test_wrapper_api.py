@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
+import aiohttp
 from doors import House, open_house
 from write_gguf import write_model, write_projector
 
@@ -43,6 +43,17 @@ async def streamed(house: House, path: str, document: Json) -> list[Json]:
         *chunks, done = (await response.text()).split("\n\n")[:-1]
     assert done == "data: [DONE]"
     return [json.loads(one.removeprefix("data: ")) for one in chunks]
+
+
+async def until_cut(response: aiohttp.ClientResponse) -> bytes:
+    """Read a stream that does not end well, up to there."""
+    got = bytearray()
+    try:
+        while piece := await response.content.readany():
+            got += piece
+    except aiohttp.ClientPayloadError:
+        return bytes(got)
+    raise AssertionError("it ended as if all were well")
 
 
 async def test_health_tells_of_the_models(tmp_path: Path) -> None:
@@ -185,10 +196,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error(tmp_path: Path) -> No
     async with open_house(tmp_path) as house:
         body = {"prompt": "Once", "stream": True, "fake": {"tokens": 1, "then": "stop"}}
         async with house.post(ROOT + "/completions", body) as response:
-            got = b""
-            with pytest.raises(Exception, match="payload"):
-                while piece := await response.content.readany():
-                    got += piece
+            got = await until_cut(response)
         failed = await refused(house, "POST", "/completions", {"prompt": "x", "fake": {"status": 500}}, 500)
     *_, last = got.decode().rstrip("\n").split("\n\n")
     assert last.startswith("event: error\ndata: ")
