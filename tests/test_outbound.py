@@ -174,6 +174,16 @@ def test_allowed_networks_are_allowed_and_no_more() -> None:
     assert rules.permits(ip_address("64:ff9b::808:808")), "the gateway of an IPv6 network leads to all of IPv4"
 
 
+def test_private_networks_are_those_that_people_have_at_home() -> None:
+    rules = Rules(private=True)
+    private = ("10.1.2.3", "172.31.0.1", "192.168.1.9", "100.64.0.1", "169.254.1.1", "fd12::1", "fe80::1")
+    assert all(rules.permits(ip_address(address)) for address in (*private, "::ffff:192.168.1.9", *PUBLIC))
+    closed = ("127.0.0.1", "::1", "0.0.0.0", "::", "224.0.0.1", "240.0.0.1", "192.0.2.1", *METADATA)
+    assert not any(rules.permits(ip_address(address)) for address in closed)
+    assert not any(Rules().permits(ip_address(address)) for address in private)
+    assert Rules(private=True, loopback=True).permits(ip_address("127.0.0.1"))
+
+
 async def test_own_ports_are_never_dialled_by_any_address_of_this_machine(target: Target) -> None:
     guard = outbound("0.0.0.0/0", "::/0", own_ports={target.port})
     here = [one.address for many in psutil.net_if_addrs().values() for one in many if one.family == socket.AF_INET]
@@ -246,6 +256,50 @@ async def test_s35_a_name_that_was_public_and_leads_inside_now_is_refused(target
         assert zone.asked == 4, "a name is looked up anew for every request"
         assert target.asked == []
         assert (await ask(guard, url, loopback=True)).status == 200, "the name does lead there"
+
+
+async def test_each_dial_of_a_line_is_judged(target: Target) -> None:
+    own_ports: set[int] = set()
+    with name_server(Zone("127.0.0.1", "127.0.0.1", "169.254.169.254")) as resolver:
+        guard = Outbound(OutboundSettings(), lambda: own_ports, resolver)
+        url = f"http://rebind.example:{target.port}/"
+        async with guard.line(loopback=True) as line:
+            async with await line.ask("POST", url, {"X-Of": "mine"}, b"body") as response:
+                assert await response.read() == b"inside"
+            own_ports.add(target.port)  # as of a model that was started meanwhile
+            with pytest.raises(Denied):
+                await line.ask("GET", url, {}, b"")
+            own_ports.clear()
+            with pytest.raises(Denied):
+                await line.ask("GET", url, {}, b"")
+    async with outbound().line(private=True) as line:
+        with pytest.raises(Denied):
+            await line.ask("GET", target.url, {}, b"")
+        with pytest.raises(Denied):
+            await line.ask("GET", "file:///etc/passwd", {}, b"")
+    assert len(target.asked) == 1
+
+
+async def test_an_answer_of_a_line_is_read_as_it_comes(target: Target) -> None:
+    seen: list[tuple[str, str, bytes]] = []
+    gone = asyncio.Event()
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        seen.append((request.method, request.headers["User-Agent"], await request.read()))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first")
+        await gone.wait()
+        await response.write(b"second")
+        return response
+
+    target.answer = drip
+    async with outbound().line(loopback=True) as line:
+        async with await line.ask("POST", target.url, {"Content-Type": "text/plain"}, b"body") as response:
+            assert await response.content.readany() == b"first"
+            gone.set()
+            assert await response.content.readany() == b"second"
+    assert seen == [("POST", "LlamaRunner", b"body")]
 
 
 # ── HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -159,7 +159,8 @@ def _as_ollama_says(allowed: Sequence[str]) -> web.Response:
 
 def _as_lmstudio_says(request: web.Request, allowed: Sequence[str]) -> web.Response:
     error = unexpected(request.method, request.path, known=bool(allowed))
-    response = guards.render(request, error, None if request.path.startswith("/v1/") else V0)
+    ours = allowed or request.path.startswith("/v1/")
+    response = guards.render(request, error, V0 if request.path.startswith("/api/") or not ours else None)
     if allowed:
         response.headers["Allow"] = ", ".join(allowed)
     return response

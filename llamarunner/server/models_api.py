@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from aiohttp import web
@@ -164,8 +164,7 @@ async def stop(request: web.Request) -> web.Response:
     """
     view, entry = _asked(request)
     view.check_management(request[CLIENT])
-    named = entry.instance_id == request.match_info["id"]
-    meant = entry if named else replace(entry, instance=1)
+    meant = view.meant(entry, request.match_info["id"])
     await view.services.supervisor.stop(meant, force=query.flag(request, "force"))
     return _json(ModelStopped(True, "stopped", entry.id))
 

@@ -125,7 +125,7 @@ async def unload(request: web.Request, entry: ModelEntry, name: str, shape: Shap
     view = request.app[VIEW]
     view.check_management(request[CLIENT])
     request[RECORD].model_id = entry.id
-    view.services.supervisor.let_go(entry)
+    view.services.supervisor.let_go(view.meant(entry, name))
     return await answer(request, loaded(name, shape, "unload", time.time_ns()))
 
 

@@ -262,6 +262,10 @@ class View:
             return entry
         return replace(entry, instance=next(iter(self.services.supervisor.instances(entry)), 1))
 
+    def meant(self, entry: ModelEntry, name: str) -> ModelEntry:
+        """What an order means that has found an entry by a name: the instance of that id, or else all of the model."""
+        return entry if entry.instance_id == name else replace(entry, instance=1)
+
     def find(self, name: str) -> ModelEntry:
         """Find a model by any of its names, or an instance of it by its id; on Ollama's door also by the longer forms
         that its clients know.

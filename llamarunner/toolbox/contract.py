@@ -84,7 +84,7 @@ class ToolUnknown(LlamaRunnerError):
 class ToolFailed(LlamaRunnerError):
     """A server of tools cannot be reached, or not be used; `code` is LM Studio's type of the error."""
 
-    status, code, type = 424, "mcp_connection_error", "mcp_connection_error"
+    status, code, type = 502, "mcp_connection_error", "mcp_connection_error"
 
 
 class PluginFailed(ToolFailed):

@@ -30,6 +30,10 @@ CHANGING = (
     (r'"(modified_at|expires_at)":"[^"]+"', r'"\1":"TIME"'),
     (r'"runtime":{"name":"llama\.cpp-[^"]+","version":[^,]+', '"runtime":{"name":"llama.cpp","version":"0"'),
     (r'(?s)Content-Length: \d+(?=.*"runtime":)', "Content-Length: 0"),
+    (r'"(created|completed)_at":\d+', r'"\1_at":0'),
+    (r"\b(resp|rs|msg|fc|call|item)_[0-9a-f]{24,48}\b", r"\1_ID"),
+    (r'"tokens_per_second":[\d.e-]+,("time_to_first_token_seconds"):[\d.e-]+', r'"tokens_per_second":0,\1:0'),
+    (r'(?s)Content-Length: \d+(?=.*"time_to_first_token_seconds")', "Content-Length: 0"),
     (r'"digest":"[0-9a-f]{64}"', '"digest":"DIGEST"'),
     (r'"size":\d+,"digest"(?=.*"expires_at")', '"size":0,"digest"'),
 )

@@ -180,10 +180,26 @@ async def test_what_is_loaded_is_told_alike_everywhere(tmp_path: Path) -> None:
         assert states["chat"] == "loaded", "the model is, by its second instance"
         assert (await chat(house, "chat"))["model"] == "chat:2", "it serves those who name the model"
         await load(house, "chat")
+        await load(house, "chat")
+        await ask(house, "POST", "/api/v1/models/unload", {"instance_id": "chat"})
+        assert await instances(house) == ["chat:2", "chat:3"]
         async with house.client.post(house.urls["ollama"] + "/v1/models/chat/stop") as response:
             assert response.status == 200
         assert await instances(house) == []
         assert house.services.supervisor.ready() == []
+
+
+@pytest.mark.parametrize(("name", "left"), [("chat", []), ("chat:2", ["chat:3"])])
+async def test_ollamas_clients_unload_a_model_or_an_instance(tmp_path: Path, name: str, left: list[str]) -> None:
+    async with open_house(tmp_path) as house:
+        await asyncio.gather(*(load(house, "chat") for _ in range(3)))
+        await ask(house, "POST", "/api/v1/models/unload", {"instance_id": "chat"})
+        asked = {"model": name, "keep_alive": 0}
+        async with house.client.post(house.urls["ollama"] + "/api/generate", json=asked) as response:
+            assert response.status == 200
+        entry = house.services.catalog.find("chat")
+        await house.until(lambda: len(house.services.supervisor.instances(entry, leaving=True)) == len(left))
+        assert await instances(house) == left
 
 
 async def test_stop_of_one_instance_leaves_the_others(tmp_path: Path) -> None:
@@ -280,13 +296,15 @@ async def test_a_load_that_fails_says_why_and_leaves_nothing_behind(tmp_path: Pa
 async def test_a_client_that_leaves_before_its_instance_is_ready_has_loaded_nothing(tmp_path: Path) -> None:
     async with open_house(tmp_path, flags=("--fake-slow", "0.3")) as house:
         entry = house.services.catalog.find("chat")
+        await asyncio.gather(load(house, "chat"), load(house, "chat"))
+        await ask(house, "POST", "/api/v1/models/unload", {"instance_id": "chat"})
         asking = asyncio.ensure_future(load(house, "chat"))  # noqa: TID251
-        await house.until(lambda: house.services.supervisor.instances(entry) == [1])
+        await house.until(lambda: house.services.supervisor.instances(entry) == [1, 2])
         _, answer = await ask(house, "GET", "/api/v0/models/chat")
         assert json.loads(answer)["state"] == "loading"
         asking.cancel()
-        await house.until(lambda: house.services.supervisor.instances(entry, leaving=True) == [])
-        assert len(house.journal("start")) == 1
+        await house.until(lambda: house.services.supervisor.instances(entry, leaving=True) == [2])
+        assert await instances(house) == ["chat:2"]
 
 
 async def test_a_loaded_instance_makes_way_for_no_request(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def test_a_time_to_live_counts_for_the_load_alone() -> None:
 async def test_a_request_says_how_long_the_model_that_it_loads_stays(tmp_path: Path, path: str, counts: bool) -> None:
     async with open_house(tmp_path, supervisor={"ttl_seconds": 3600}) as house:
         for ttl in (300, 600):
-            assert (await asked(house, path, {"model": "chat", "messages": HELLO, "prompt": "x", "ttl": ttl}))[0] == 200
+            assert (
+                await asked(house, path, {"model": "chat", "messages": HELLO, "prompt": "x", "input": "x", "ttl": ttl})
+            )[0] == 200
             unit = house.services.supervisor.unit(house.services.catalog.find("chat"))
             assert unit is not None
             assert unit.terms.ttl == (300 if counts else 3600)

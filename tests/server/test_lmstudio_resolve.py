@@ -82,6 +82,7 @@ async def test_an_unknown_name_is_answered_by_the_only_chat_model_that_is_loaded
 
 async def test_no_vectors_are_made_by_another_model_than_the_one_that_was_named(house: House) -> None:
     await ask(house, "embed", "/v1/embeddings")
+    await ask(house, "chat")
     assert (await ask(house, "text-embedding-3-small", "/v1/embeddings"))[0] == 404
     assert (await ask(house, "text-embedding-3-small", "/api/v0/embeddings"))[0] == 400
 

@@ -50,7 +50,7 @@ async def test_requests_and_tokens_are_counted(tmp_path: Path, name: str) -> Non
     async with open_house(tmp_path) as house:
         await use(house, fake={"timings": TIMINGS})
         await use(house, fake={"timings": TIMINGS}, stream=True)
-        async with house.chat(model="nobody") as response:
+        async with house.post("/v1/embeddings", {"model": "nobody", "input": "hello"}) as response:
             assert response.status == 404
         await house.until(lambda: len(house.services.records.active) == 0)
         seen = await scrape(house, name)

@@ -216,7 +216,7 @@ async def test_what_is_not_there(tmp_path: Path) -> None:
                 assert (response.status, await response.text(), response.content_type) == (status, text, "text/plain")
         async with post(house, "/api/chat", said(), door="lmstudio") as response:
             assert response.status == 404
-            assert (await response.json())["error"]["code"] == "not_found"
+            assert (await response.json())["error"] == "Unexpected endpoint or method. (POST /api/chat)"
 
 
 async def test_a_refusal_before_the_first_line_has_its_status(tmp_path: Path) -> None:
@@ -346,5 +346,5 @@ async def test_longer_forms_of_a_name(tmp_path: Path, name: str) -> None:
         assert (await ask(house, CHAT, {"model": name, "messages": []}))[1]["model"] == name
         async with post(house, "/v1/chat/completions", said(model=name)) as response:
             assert response.status == 200
-        async with post(house, "/v1/chat/completions", said(model=name), door="lmstudio") as response:
+        async with post(house, "/v1/embeddings", {"model": name, "input": "hello"}, door="lmstudio") as response:
             assert response.status == (200 if name == "Chat" else 404)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 from aiohttp import web
@@ -20,6 +21,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from llamarunner.config import OutboundSettings
 from llamarunner.outbound import Outbound
 from llamarunner.toolbox import Asker, Ephemeral, Plugin, ToolFailed
+from llamarunner.toolbox.remote import Guarded
+from llamarunner.toolbox.wire import Wire
 from tests.conftest import eventually
 from tests.toolbox.opening import LOCAL, boxes, lost, opened, refused, text, written
 
@@ -191,6 +194,17 @@ async def test_s30_an_endpoint_of_another_host_is_not_asked() -> None:
         assert other.asked == []
 
 
+async def test_s30_nothing_goes_to_another_host_whatever_the_sdk_thinks() -> None:
+    async with calling(three) as host, Outbound(OutboundSettings(), set).line(loopback=True) as line:
+        wire = Wire()
+        for url in (host.url.replace("127.0.0.1", "localhost"), host.url.replace("http://", "https://")):
+            guarded = Guarded(line, httpx2.URL(url), wire, strict=False)
+            async with httpx2.AsyncClient(transport=guarded, headers={"Authorization": "Bearer x"}) as client:
+                with pytest.raises(httpx2.ConnectError, match="another host"):
+                    await client.post(host.url)
+        assert (host.asked, wire.fault) == ([], "It leads to another host, which is not followed.")
+
+
 async def test_s30_headers_are_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
@@ -287,10 +301,11 @@ async def test_s33_a_host_that_will_not_part_is_left_soon() -> None:
                 await asyncio.sleep(600)
             return await ordinary(request)
 
-        async with hosting(clinging) as origin:
-            async with opened(Ephemeral("there", f"{origin}/mcp")):
+        async with hosting(clinging) as origin, boxes() as toolboxes:
+            async with toolboxes.opened([Ephemeral("there", f"{origin}/mcp")], LOCAL):
                 begun = time.monotonic()
             assert time.monotonic() - begun < 10
+            assert not any("Session.run" in str(task.get_coro()) for task in asyncio.all_tasks())
 
 
 NO_SERVERS: dict[str, tuple[int, str, dict[str, str], str]] = {

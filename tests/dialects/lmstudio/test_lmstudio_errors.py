@@ -202,6 +202,10 @@ def test_who_names_no_model_is_told_why_that_is_unclear() -> None:
             "Malformed LM Studio API token provided: not-a-toke**************. Ensure you are using a valid token.",
         ),
         (
+            "sk-lm-abcdefgh:0123456789abcdefghijk",
+            "Malformed LM Studio API token provided: sk-lm-abcd**************. Ensure you are using a valid token.",
+        ),
+        (
             "sk-lm-abcdefgh:0123456789abcdefghij",
             "Invalid LM Studio API token provided. Ensure you are using a valid token.",
         ),

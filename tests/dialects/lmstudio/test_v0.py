@@ -86,6 +86,11 @@ def test_of_several_choices_every_end_is_told() -> None:
     assert ["stats" in line for line in lines] == [False, False, False, True]
 
 
+def test_what_has_no_choice_may_be_the_last_even_where_no_end_was_told() -> None:
+    lines, _ = told(chunk("a"), {"choices": [], "timings": TIMINGS})
+    assert lines == [chunk("a"), {"choices": [], "stats": stats("eosFound"), **EXTRAS}]
+
+
 def test_what_another_runtime_does_not_measure_is_null() -> None:
     lines, telling = told(chunk("a"), chunk(reason="stop"))
     assert lines[-1]["stats"] == {
