@@ -6,8 +6,8 @@ The models are this server's, or those of another LM Studio that the owner names
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from llamarunner.dialects.lmstudio.wrapper import (
 )
 from llamarunner.dialects.sse import DONE, Splitter
 from llamarunner.dialects.wire import sse
-from llamarunner.errors import BackendFailed, LlamaRunnerError
+from llamarunner.errors import BackendFailed, LlamaRunnerError, ModelNotFound
 from llamarunner.server import body, relay, wrapper_images
 from llamarunner.server.drain import STOPPING
 from llamarunner.server.lmstudio_asked import answer, read
@@ -86,14 +86,18 @@ async def load(request: web.Request) -> web.StreamResponse:
     """
     asked = await read(request, WrapperLoad)
     request.app[VIEW].check_management(request[CLIENT])
-    return await answer(request, asdict(await backend(request).load(asked.model_key, asked.ttl)))
+    with _named_by_key():
+        loaded = await backend(request).load(asked.model_key, asked.ttl)
+    return await answer(request, asdict(loaded))
 
 
 async def unload(request: web.Request) -> web.StreamResponse:
     """Unload a model, or one of its instances by its identifier, when its running answers are finished."""
     request[RECORD].dialect = NATIVE.name
     request.app[VIEW].check_management(request[CLIENT])
-    return await answer(request, asdict(await backend(request).unload(request.match_info["model_key"])))
+    with _named_by_key():
+        unloaded = await backend(request).unload(request.match_info["model_key"])
+    return await answer(request, asdict(unloaded))
 
 
 async def complete(request: web.Request) -> web.StreamResponse:
@@ -132,6 +136,16 @@ def backend(request: web.Request) -> Backend:
     """What stands behind the paths at present."""
     base = request.app[VIEW].services.settings.wrapper.base_url
     return Here(request) if base is None else Remote(request, base)
+
+
+@contextmanager
+def _named_by_key() -> Iterator[None]:
+    """Where a model is missing, name the field as it is called here."""
+    try:
+        yield
+    except ModelNotFound as error:
+        error.param = "model_key"
+        raise
 
 
 async def _document(request: web.Request, needed: str) -> dict[str, object]:

@@ -298,7 +298,6 @@ class NotLoaded(ModelNotFound):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.message = f"The model '{name[:100]}' is not loaded."
-        self.param = "model_key"
 
 
 @dataclass(frozen=True, slots=True)
