@@ -97,6 +97,10 @@ class Remote:
         return [one for one in listed if self._view.shows_id(one.model.model_key)]
 
     async def load(self, key: str, ttl: float | None) -> WrapperLoaded:
+        async with self._services.remote_loads:
+            return await self._load(key, ttl)
+
+    async def _load(self, key: str, ttl: float | None) -> WrapperLoaded:
         found = await self._found(key)
         name = found.model.model_key
         if found.instances:

@@ -69,8 +69,9 @@ async def test_models_of_another_are_listed_loaded_and_unloaded(tmp_path: Path) 
         healthy = await ask(near, "GET", "/health")
         own = await ask(far, "GET", "/models")
         assert (await ask(near, "GET", "/models")) == own
-        loaded = await ask(near, "POST", "/models/load", {"model_key": "CHAT"})
-        again = await ask(near, "POST", "/models/load", {"model_key": "chat"})
+        loaded, again = await asyncio.gather(
+            *(ask(near, "POST", "/models/load", {"model_key": key}) for key in ("CHAT", "chat"))
+        )
         assert (await ask(near, "GET", "/models/loaded")) == (await ask(far, "GET", "/models/loaded"))
         (one,) = (await ask(near, "GET", "/models/loaded?model_type=llm"))["models"]
         gone = await ask(near, "DELETE", "/models/unload/chat")
@@ -79,7 +80,7 @@ async def test_models_of_another_are_listed_loaded_and_unloaded(tmp_path: Path) 
         assert len(far.journal("start")) == 1
     assert (healthy["backend"], healthy["models_available"]) == ("lmstudio", 2)
     assert (loaded["model_key"], loaded["identifier"]) == ("chat", "chat")
-    assert again["load_time_seconds"] == 0
+    assert min(loaded["load_time_seconds"], again["load_time_seconds"]) == 0
     assert one["identifier"] == "chat"
     assert gone == {"status": "unloaded", "model_key": "chat", "identifier": "chat"}
     assert "chat, embed" in unknown["message"]
