@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from llamarunner import __version__, logs
-from llamarunner.catalog import Catalog
+from llamarunner.catalog import Catalog, remarks
 from llamarunner.config import Door, Loaded, Settings, load
-from llamarunner.errors import ConfigError, LlamaRunnerError
+from llamarunner.errors import ConfigError, LlamaRunnerError, ModelNotFound
 from llamarunner.events import Bus, ServerStarted, ServerStopping
 from llamarunner.fleet.child import Probe
 from llamarunner.fleet.launch import Endpoint
@@ -93,6 +93,7 @@ async def serve(loaded: Loaded, announce: Callable[[Running], None]) -> int:
         async with running(loaded.settings) as house:
             announce(house)
             _warn_of_open_doors(loaded.settings)
+            _warn_of_settings(loaded.settings, house.services.catalog)
             async with asyncio.TaskGroup() as group:
                 work = [_watch_models(house.services), _preload(house.services), _ask_runtime(house.launcher)]
                 work += [_follow(house, loaded.source, stamp)] if loaded.source else []
@@ -117,6 +118,11 @@ def _warn_of_open_doors(settings: Settings) -> None:
             log.warning("anyone who reaches the %s door may manage models and webhooks (allow_management)", name)
         else:
             log.warning("so nothing can be managed through the %s door; api_keys for it change both", name)
+
+
+def _warn_of_settings(settings: Settings, catalog: Catalog) -> None:
+    for remark in remarks(settings, catalog):
+        log.warning("%s", remark)
 
 
 async def serve_and_leave(loaded: Loaded, announce: Callable[[Running], None]) -> NoReturn:
@@ -147,6 +153,7 @@ async def reload(house: Running, source: Path) -> None:
     house.services.configure(settings)
     house.services.supervisor.configure(settings)
     await asyncio.to_thread(house.services.catalog.configure, settings)
+    _warn_of_settings(settings, house.services.catalog)
     if _addresses(house.opened) != _addresses(settings):
         log.warning("the doors' addresses changed in the settings; they take effect at the next start")
     log.info("the changed settings are in force")
@@ -195,14 +202,16 @@ def prober(client: Client) -> Probe:
 
 @contextmanager
 def _bound(door: Door) -> Iterator[list[socket.socket]]:
-    """Bind a door's address. Raises PortTaken with what to do about it."""
+    """Bind a door's addresses. Raises PortTaken with what to do about it."""
+    sockets: list[socket.socket] = []
     try:
-        sockets = listener.bind(door.host, door.port)
-    except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "Set another host or port under proxies in the settings.")
-        reason = error.strerror or str(error)
-        raise PortTaken(f"Cannot listen on {door.host}:{door.port}: {reason}. {advice}") from error
-    try:
+        for host, port in door.addresses:
+            try:
+                sockets += listener.bind(host, port)
+            except OSError as error:
+                advice = ADVICE.get(error.errno or 0, "Set another host or port under proxies in the settings.")
+                reason = error.strerror or str(error)
+                raise PortTaken(f"Cannot listen on {host}:{port}: {reason}. {advice}") from error
         yield sockets
     finally:
         for sock in sockets:
@@ -235,7 +244,7 @@ def _stamp(file: Path) -> object:
 
 
 def _addresses(settings: Settings) -> list[tuple[str, str, int]]:
-    return [(name, door.host, door.port) for name, door in settings.proxies.doors()]
+    return [(name, *address) for name, door in settings.proxies.doors() for address in door.addresses]
 
 
 async def _watch_models(services: Services) -> None:
@@ -250,6 +259,8 @@ async def _preload(services: Services) -> None:
         try:
             entry = services.catalog.find(name)
             await services.supervisor.start(entry, native_task(entry), manner=PRELOADED)
+        except ModelNotFound:
+            pass  # which is told with the remarks on the settings
         except LlamaRunnerError as error:
             log.error("preload of %s failed: %s", name, error.message)
 

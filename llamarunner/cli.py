@@ -101,12 +101,13 @@ def check(config: Path | None, print_schema: bool) -> None:
         print(settings_room.schema_text(), end="")
         return
     loaded = load(config)
-    from llamarunner.catalog import Catalog
+    from llamarunner.catalog import Catalog, remarks
     from llamarunner.fleet.launcher import Launcher
 
     launcher = Launcher(loaded.settings)
     kind, why = launcher.choose()
-    entries = Catalog(loaded.settings).scan()
+    catalog = Catalog(loaded.settings)
+    entries = catalog.scan()
     print(json.dumps(settings_room.effective(loaded.settings), indent=2))
     print(f"\nSettings: {loaded.source or 'built-in defaults'}, valid.", file=sys.stderr)
     for path in loaded.passed_over:
@@ -114,6 +115,8 @@ def check(config: Path | None, print_schema: bool) -> None:
     for folder in loaded.settings.catalog.folders:
         if not folder.is_dir():
             print(f"Missing: {folder}, named in catalog.folders; it is looked for again every minute.", file=sys.stderr)
+    for remark in remarks(loaded.settings, catalog):
+        print(f"Remark: {remark}.", file=sys.stderr)
     print(f"Models: {', '.join(entry.id for entry in entries if not entry.error) or 'none'}.", file=sys.stderr)
     for entry in entries:
         if entry.error:
@@ -143,7 +146,7 @@ def bench_proxy(model: str | None, config: Path | None, rounds: int, json_file: 
 
 
 @bench.command("audio")
-@click.option("--model", help="The speech model; the demo model if none is named.")
+@click.option("--model", metavar="NAME", help="The speech model, by name or folder; else the demo model.")
 @click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The recording; else a minute of speech.")
 @CONFIG
 @ROUNDS

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,6 +29,9 @@ from llamarunner.server.client import Client
 # A busy machine is slow, which says nothing about the code.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+# Who runs the suite in the background of a script starts it deaf to Ctrl-C, and so all programs that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROGRAMS = Path(__file__).parent / "programs"
 UNLIMITED_DOORS = {name: {"port": 0, "rate_limits": NO_LIMITS.model_dump()} for name in ("ollama", "lmstudio")}

@@ -67,6 +67,15 @@ def test_an_unknown_name_tells_which_are_known(tmp_path: Path, name: str) -> Non
         scanned(tmp_path, aliases={"dangling": "gone"}).find(name)
 
 
+def test_an_alias_may_lead_to_another(tmp_path: Path) -> None:
+    write_model(tmp_path / "m/c.gguf")
+    known = scanned(tmp_path, aliases={"a": "b", "b": "c:latest", "c": "c:latest", "x": "y:latest", "y": "x"})
+    for name in ("a", "b", "c", "A:latest"):
+        assert known.find(name).id == "c"
+    with pytest.raises(ModelNotFound):
+        known.find("x")
+
+
 def test_an_alias_wins_over_an_id(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_model(tmp_path / f"m/{name}.gguf")

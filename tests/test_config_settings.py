@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from llamarunner.config import Door, LoraAdapter, ModelSettings, Settings
+from llamarunner.config import AudioSettings, Door, LoraAdapter, ModelSettings, Settings, SpeechSettings
 
 
 def test_the_defaults_are_the_two_doors_of_the_specification() -> None:
@@ -84,6 +84,22 @@ def test_for_model_ignores_case() -> None:
     settings = Settings(models={"Qwen*": ModelSettings(ctx_size=7), "LLAMA": ModelSettings(ctx_size=8)})
     assert settings.for_model("qwen2.5").ctx_size == 7
     assert settings.for_model("llama").ctx_size == 8
+
+
+def test_a_speech_model_is_run_as_all_but_for_what_is_said_of_it() -> None:
+    audio = AudioSettings(
+        beam_size=3,
+        threads=2,
+        models={
+            "whisper-large-v3": SpeechSettings(device="cuda", compute_type="float16"),
+            "Whisper-*": SpeechSettings(device="cpu", batch_size=8),
+            "*": SpeechSettings(threads=None),
+        },
+    )
+    large = SpeechSettings(device="cuda", compute_type="float16", batch_size=8, beam_size=3)
+    assert audio.for_model("whisper-large-v3") == large
+    assert audio.for_model("whisper-base") == SpeechSettings(device="cpu", batch_size=8, beam_size=3)
+    assert audio.for_model("other") == SpeechSettings(beam_size=3)
 
 
 def test_an_id_with_brackets_is_found_as_it_is_written() -> None:

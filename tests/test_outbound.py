@@ -295,10 +295,11 @@ async def test_an_answer_of_a_line_is_read_as_it_comes(target: Target) -> None:
 
     target.answer = drip
     async with outbound().line(loopback=True) as line:
-        async with await line.ask("POST", target.url, {"Content-Type": "text/plain"}, b"body") as response:
-            assert await response.content.readany() == b"first"
-            gone.set()
-            assert await response.content.readany() == b"second"
+        response = await line.ask("POST", target.url, {"Content-Type": "text/plain"}, b"body")
+        assert await response.content.readany() == b"first"
+        gone.set()
+        assert await response.content.readany() == b"second"
+        response.close()
     assert seen == [("POST", "LlamaRunner", b"body")]
 
 

@@ -1,8 +1,10 @@
 """Speech to text through a door against faster-whisper called directly, one by one and in batches, turn and turn about.
 
 All arms run in processes of their own, on one model, with the same options, threads and settings of the allocator, but
-for one arm that has none. The file is on disk for the direct arms and is uploaded to the door. The peak of memory is
-the kernel's own count, of the process that holds the model.
+for one arm that has none. The file is on disk for the direct arms and is uploaded to the door. Each round begins with
+another arm, and what one arm costs over another is the median of the rounds' ratios, so that a machine that slows down
+for a while slows both. What an arm's processes take of the processors is told too: that hardly differs on a machine
+which is busy with other things. The peak of memory is the kernel's own count, of the process that holds the model.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import asyncio
 import json
 import os
 import platform
+import statistics
 import sys
 import tempfile
 import time
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +32,13 @@ from llamarunner.bench.load import Target, quantile, session
 from llamarunner.bench.proxy import bench_settings, running_server
 from llamarunner.catalog import Capability, Catalog, ModelEntry
 from llamarunner.config import Settings
+from llamarunner.config.settings import Discover
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet.runtimes import whisper
 from llamarunner.fleet.runtimes.llama_server import ONE_THREAD_BYTES
 
 MINUTE = 60
+NOWHERE = Discover(ollama=False, lmstudio=False, huggingface=False, llama_cpp=False)
 CHECKOUT = Path(__file__).parents[2]  # if this module lies in one
 SAMPLE = Path("tests", "fixtures", "speech", "long.wav")  # in a checkout
 DIRECT = {  # arm → how it hears, and with which settings of the allocator
@@ -45,32 +50,69 @@ DIRECT = {  # arm → how it hears, and with which settings of the allocator
 
 @dataclass(slots=True)
 class Arm:
-    """One way to the text: call it with a file to hear it once; returns the answer's duration and count of words."""
+    """One way to the text; `hear` takes a file, and returns the answer's duration and count of words."""
 
     name: str
-    hear: Callable[[Path], Any]
+    hear: Callable[[Path], Awaitable[tuple[float, int]]]
     load_seconds: float
     holder: psutil.Process  # of the model
+    server: psutil.Process | None = None  # before it
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     words: int = 0
+
+    async def turn(self, file: Path) -> float:
+        """Hear a recording, and note the time it took; return the recording's."""
+        began, used = time.perf_counter(), self._used()
+        duration, self.words = await self.hear(file)
+        self.seconds.append(time.perf_counter() - began)
+        self.cpu_seconds.append(self._used() - used)
+        return duration
+
+    def forget(self) -> None:
+        """Drop the figures of the first turn, which warmed up."""
+        self.seconds.clear()
+        self.cpu_seconds.clear()
+
+    def _used(self) -> float:
+        """Seconds of all processors that its processes have used."""
+        return sum(sum(process.cpu_times()[:2]) for process in (self.holder, self.server) if process)
 
     def report(self, duration: float) -> dict[str, Any]:
         middle = quantile(self.seconds, 50) / 1000
         return {
             "seconds_p50": middle,
+            "cpu_seconds_p50": statistics.median(self.cpu_seconds),
             "real_time_factor": middle / duration,
             "peak_memory_mb": peak_bytes(self.holder) / 1e6,
             "load_seconds": self.load_seconds,
             "words": self.words,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
         }
+
+    def over(self, other: Arm) -> dict[str, float]:
+        """How many times as long it took as another one, and as much of the processors: medians of the rounds."""
+        return {
+            "seconds": paired(self.seconds, other.seconds),
+            "cpu_seconds": paired(self.cpu_seconds, other.cpu_seconds),
+        }
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 async def measure(
     owner: Settings, model: str | None, file: Path | None, rounds: int, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Run the comparison; return the report. Raises LlamaRunnerError."""
+    """Run the comparison; return the report. Raises LlamaRunnerError.
+
+    `model` is the name of a speech model, or its folder; None is the demo model.
+    """
     given = file and checked(file)
-    entry = pick(owner, model)
+    owner, entry = pick(owner, model)
     threads = 1 if entry.size < ONE_THREAD_BYTES else min(4, psutil.cpu_count() or 1)
     chosen = {"threads": threads, "slots": 1, "compute_type": "int8", "device": "cpu"}
     base = bench_settings(owner).model_dump(mode="json", exclude_defaults=True)
@@ -82,14 +124,15 @@ async def measure(
         arms.append(await stack.enter_async_context(_door(settings, entry)))
         duration = 0.0
         for turn in range(rounds + 1):  # the first warms up
-            for arm in arms:
+            first = turn % len(arms)
+            for arm in arms[first:] + arms[:first]:
                 progress(f"{arm.name}, round {turn} of {rounds}")
-                began = time.perf_counter()
-                duration, arm.words = await arm.hear(recording)
-                if turn:
-                    arm.seconds.append(time.perf_counter() - began)
-        same = "sequential" if whisper.batch_size(entry, settings.audio) == 1 else "batched"
+                duration = await arm.turn(recording)
+                if not turn:
+                    arm.forget()
+        same = "sequential" if whisper.batch_size(entry, settings.audio.for_model(entry.id)) == 1 else "batched"
         told = {arm.name: arm.report(duration) for arm in arms}
+        by_name = {arm.name: arm for arm in arms}
     return {
         "version": __version__,
         "machine": {"platform": platform.platform(), "python": platform.python_version(), "cores": psutil.cpu_count()},
@@ -97,19 +140,25 @@ async def measure(
         "duration_seconds": duration,
         "arms": told,
         "same_as_door": same,
-        "door_over_same": told["door"]["seconds_p50"] / told[same]["seconds_p50"],
-        "batched_over_sequential": told["batched"]["seconds_p50"] / told["sequential"]["seconds_p50"],
+        "door_over_same": by_name["door"].over(by_name[same]),
+        "batched_over_sequential": by_name["batched"].over(by_name["sequential"]),
     }
 
 
-def pick(settings: Settings, model: str | None) -> ModelEntry:
-    """The speech model to measure with: the one named, else the demo model. Raises LlamaRunnerError."""
+def pick(settings: Settings, model: str | None) -> tuple[Settings, ModelEntry]:
+    """The speech model to measure with, and the settings under which a catalog has it. Raises LlamaRunnerError."""
+    folder = Path(model).absolute() if model and Path(model).is_dir() else None
+    if folder:
+        known = settings.catalog.model_copy(update={"folders": (folder,), "discover": NOWHERE})
+        settings = settings.model_copy(update={"catalog": known})
     catalog = Catalog(settings)
-    catalog.scan()
-    entry = catalog.find(model or "demo-whisper")
+    found = [entry for entry in catalog.scan() if entry.path.parent == folder]
+    if folder and not found:
+        raise LlamaRunnerError(f"--model {model}: the folder holds no model.")
+    entry = found[0] if found else catalog.find(model or "demo-whisper")
     if Capability.TRANSCRIPTION not in entry.capabilities:
         raise LlamaRunnerError(f"The model '{entry.id}' is no speech model that can be used.")
-    return entry
+    return settings, entry
 
 
 def checked(file: Path) -> Path:
@@ -201,7 +250,7 @@ async def _door(settings: Settings, entry: ModelEntry) -> AsyncIterator[Arm]:
             return told["duration"], len(told["text"].split())
 
         workers = [child for child in server.children() if "llamarunner.workers.whisper" in child.cmdline()]
-        yield Arm("door", hear, load_seconds, workers[0])
+        yield Arm("door", hear, load_seconds, workers[0], server)
 
 
 async def _load(http: aiohttp.ClientSession, target: Target) -> float:

@@ -47,9 +47,14 @@ class Snapshot:
 
     def find(self, name: str) -> ModelEntry | None:
         wanted = name.strip().casefold()
-        short = wanted.removesuffix(_LATEST)
-        target = self._aliases.get(wanted) or self._aliases.get(short)
-        return self._named(target) if target else self._named(wanted)
+        for _ in self._aliases:  # each leads on once at most
+            target = self._aliases.get(wanted) or self._aliases.get(wanted.removesuffix(_LATEST))
+            if target is None:
+                break
+            if found := self._named(target):
+                return found
+            wanted = target
+        return self._named(wanted)
 
     def _named(self, wanted: str) -> ModelEntry | None:
         spelled = (wanted, wanted.removesuffix(_LATEST))

@@ -1,12 +1,12 @@
 """Settings: the owner's one file, read once into frozen objects."""
 
-from llamarunner.config.audio import AudioSettings
+from llamarunner.config.audio import AudioSettings, SpeechSettings
 from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.load import Found, Loaded, bundled, effective, find, load
 from llamarunner.config.logs import LogFormat, LoggingSettings
 from llamarunner.config.mcp import McpSettings
-from llamarunner.config.model import LoraAdapter, ModelSettings, RuntimeKind
+from llamarunner.config.model import LIFE, LoraAdapter, ModelSettings, RuntimeKind
 from llamarunner.config.outbound import OutboundSettings
 from llamarunner.config.schema import schema, schema_text
 from llamarunner.config.settings import (
@@ -30,6 +30,7 @@ from llamarunner.config.webhooks import WebhookSettings
 from llamarunner.config.wrapper import WrapperSettings
 
 __all__ = [
+    "LIFE",
     "NO_LIMITS",
     "ApiKey",
     "AudioSettings",
@@ -55,6 +56,7 @@ __all__ = [
     "RuntimeSettings",
     "ServerSettings",
     "Settings",
+    "SpeechSettings",
     "SupervisorSettings",
     "WebhookSettings",
     "WrapperDoor",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llamarunner.config.model import Frozen, Threads
+from llamarunner.config.model import Frozen, Threads, parts_for
 from llamarunner.config.paths import ConfigPath
 
 ComputeType = Literal[
@@ -22,12 +23,12 @@ ComputeType = Literal[
 ]
 
 
-class AudioSettings(Frozen):
-    """How speech is turned into text, by faster-whisper."""
+Name = Annotated[str, Field(min_length=1, max_length=512)]
 
-    default_model: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        None, description="The model that whisper-1 means; unset takes the first speech model there is."
-    )
+
+class SpeechSettings(Frozen):
+    """How a speech model is run; for one model, what is unset is as for all."""
+
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where speech models compute.")
     compute_type: ComputeType = Field(
         "auto", description="Type of the arithmetic; auto takes int8 on processors and float16 on graphics cards."
@@ -49,6 +50,19 @@ class AudioSettings(Frozen):
         "and 1 for tiny models.",
     )
     beam_size: int = Field(5, ge=1, le=64, description="Width of the beam search; 1 is fastest.")
+
+
+class AudioSettings(SpeechSettings):
+    """How speech is turned into text, by faster-whisper."""
+
+    default_model: Name | None = Field(
+        None, description="The model that whisper-1 means; unset takes the first speech model there is."
+    )
+    models: Mapping[Name, SpeechSettings] = Field(
+        {},
+        description="How some speech models are run, by id or by a glob of ids; the later wins, and an exact id over "
+        "globs.",
+    )
     vad: bool = Field(
         True, description="Skip silence, in which Whisper may hear words; requests may ask with chunking_strategy."
     )
@@ -59,3 +73,10 @@ class AudioSettings(Frozen):
     text_in_events: bool = Field(
         False, description="Tell the text of a transcription in its event, and so to webhooks."
     )
+
+    def for_model(self, model_id: str) -> SpeechSettings:
+        """Merge what is said about a speech model: what holds for all, then the globs, then its own id."""
+        merged = {name: getattr(self, name) for name in SpeechSettings.model_fields}
+        for part in parts_for(self.models, model_id):
+            merged |= {name: getattr(part, name) for name in part.model_fields_set}
+        return SpeechSettings(**merged)

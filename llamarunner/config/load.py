@@ -195,6 +195,8 @@ def effective(settings: Settings) -> dict[str, Any]:
     told: dict[str, Any] = settings.model_dump(mode="json")
     told["defaults"] = settings.defaults.model_dump(mode="json", exclude_unset=True)
     told["models"] = {key: part.model_dump(mode="json", exclude_unset=True) for key, part in settings.models.items()}
+    speech = settings.audio.models.items()
+    told["audio"]["models"] = {key: part.model_dump(mode="json", exclude_unset=True) for key, part in speech}
     return told
 
 

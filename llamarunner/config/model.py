@@ -7,7 +7,8 @@ name here; the runtimes translate it for older builds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, JsonValue, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -30,6 +31,19 @@ TensorRule = Annotated[str, Field(pattern=r"^[^\s\x85,=]+=[^\s\x85,=]+$")]  # no
 MetadataRule = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.-]+=(int|float|bool|str):[^\s\x85,]{1,127}$", max_length=255)
 ]
+
+
+LIFE = frozenset({"ttl_seconds", "pinned"})  # settings of when a model is unloaded, whatever runs it
+T = TypeVar("T")
+
+
+def parts_for(parts: Mapping[str, T], model_id: str) -> list[T]:
+    """What is said about a model, by id or glob: the globs in the order of the file, then its own id."""
+    wanted = model_id.casefold()
+    exact = [part for key, part in parts.items() if key.casefold() == wanted]
+    return [
+        part for key, part in parts.items() if key.casefold() != wanted and fnmatchcase(wanted, key.casefold())
+    ] + exact
 
 
 def _extra_argument(argument: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
@@ -15,7 +14,7 @@ from llamarunner.config.chats import ChatSettings
 from llamarunner.config.connections import ConnectionSettings
 from llamarunner.config.logs import LoggingSettings
 from llamarunner.config.mcp import McpSettings
-from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind
+from llamarunner.config.model import Frozen, ModelSettings, RuntimeKind, parts_for
 from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
 from llamarunner.config.permissions import MEANING, Permissions
@@ -107,6 +106,11 @@ class Door(Frozen):
         return tuple(key if isinstance(key, ApiKey) else ApiKey(key=key) for key in self.api_keys)
 
     @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """The hosts and ports to listen on, the door's own first."""
+        return ((self.host, self.port),)
+
+    @property
     def local(self) -> bool:
         """Whether only this machine reaches it."""
         if self.host.casefold() == "localhost":
@@ -127,6 +131,18 @@ class LMStudioDoor(Door):
     """The door where LM Studio's clients look."""
 
     port: int = Field(1234, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+    sdk_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="One more port, for this machine alone: 41343 is where LM Studio's SDKs look when nobody tells "
+        "them an address. Null opens none.",
+    )
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """The hosts and ports to listen on, the door's own first."""
+        return super().addresses + ((("127.0.0.1", self.sdk_port),) if self.sdk_port else ())
 
 
 class WrapperDoor(Door):
@@ -258,14 +274,7 @@ class Settings(Frozen):
 
     def for_model(self, model_id: str) -> ModelSettings:
         """Merge what is said about a model: the defaults, then the globs in the order of the file, then its own id."""
-        wanted = model_id.casefold()
-        globs = [part for key, part in self.models.items() if _is_glob_for(key.casefold(), wanted)]
-        exact = [part for key, part in self.models.items() if key.casefold() == wanted]
         merged = self.defaults
-        for part in globs + exact:
+        for part in parts_for(self.models, model_id):
             merged = merged.merged(part)
         return merged
-
-
-def _is_glob_for(key: str, model_id: str) -> bool:
-    return key != model_id and fnmatchcase(model_id, key)

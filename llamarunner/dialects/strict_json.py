@@ -22,6 +22,15 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+class NotJson(InvalidRequest):
+    """Text that is no JSON; `fault` is what the parser stumbled over, and where."""
+
+    def __init__(self, fault: json.JSONDecodeError) -> None:
+        where = f"line {fault.lineno}, column {fault.colno}"
+        super().__init__(f"The request body is not valid JSON: {fault.msg} ({where}).")
+        self.fault = fault
+
+
 def loads_object(body: bytes) -> dict[str, object]:
     """Parse a document whose top level is an object. Raises InvalidRequest."""
     value = loads(body)
@@ -31,7 +40,7 @@ def loads_object(body: bytes) -> dict[str, object]:
 
 
 def loads(body: bytes) -> object:
-    """Parse one JSON document. Raises InvalidRequest, and nothing else, whatever the bytes are."""
+    """Parse one JSON document. Raises InvalidRequest (NotJson for what is none), whatever the bytes are."""
     if not body:
         raise InvalidRequest("The request body is empty; it must be a JSON object.")
     try:
@@ -42,8 +51,7 @@ def loads(body: bytes) -> object:
     try:
         value: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidRequest(f"The request body is not valid JSON: {error.msg} ({where}).") from None
+        raise NotJson(error) from None
     except ValueError:  # int() refuses more than 4300 digits
         raise InvalidRequest("The request body holds a number with too many digits.") from None
     if _SURROGATE.search(body):

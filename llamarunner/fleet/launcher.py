@@ -33,7 +33,8 @@ class Launcher:
         """Raises ModelFailed if no runtime is here, or the one chosen cannot do what the settings ask."""
         secret = secrets.token_urlsafe(24)
         if task is Task.TRANSCRIBE:
-            return whisper.describe(entry, self._settings.audio, secret, *self._machine.worker(whisper.PROGRAM))
+            speech = self._settings.audio.for_model(entry.id)
+            return whisper.describe(entry, speech, secret, *self._machine.worker(whisper.PROGRAM))
         kind, _ = self.choose(model.runtime)
         build = self._machine.build(kind)
         launch = runtimes.describe(entry, model, task, secret, build)

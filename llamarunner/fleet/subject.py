@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.config import ModelSettings, Settings
+from llamarunner.config import LIFE, ModelSettings, Settings
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import Instance
 from llamarunner.fleet.runtimes.llama_server import context_size
@@ -50,13 +50,14 @@ def rules_of(settings: Settings) -> Rules:
 def changed(before: Settings, after: Settings, instance: Instance) -> bool:
     """Whether other settings run an instance otherwise."""
     model = instance.entry.id
-    runtime = before.audio != after.audio if instance.task is Task.TRANSCRIBE else before.runtime != after.runtime
-    return runtime or before.for_model(model) != after.for_model(model)
+    hears = instance.task is Task.TRANSCRIBE
+    program = [of.audio.for_model(model) if hears else of.runtime for of in (before, after)]
+    return program[0] != program[1] or before.for_model(model) != after.for_model(model)
 
 
 def of_process(settings: ModelSettings) -> ModelSettings:
     """The settings that a process is started with, without those about when it ends."""
-    return settings.model_copy(update={"ttl_seconds": None, "pinned": None})
+    return settings.model_copy(update=dict.fromkeys(LIFE))
 
 
 def file_of(entry: ModelEntry) -> tuple[object, ...]:
@@ -66,5 +67,6 @@ def file_of(entry: ModelEntry) -> tuple[object, ...]:
 
 def unit_name(entry: ModelEntry, task: Task) -> str:
     """Name the unit of an instance for a task; no id of a model has a space, so no two units share a name."""
-    instance = entry.id if entry.instance == 1 else f"{entry.id} #{entry.instance}"
-    return instance if task is Task.GENERATE else f"{instance} ({task})"
+    beside = [f"instance {entry.instance}"] if entry.instance > 1 else []
+    told = ", ".join(beside if task is Task.GENERATE else [*beside, task])
+    return f"{entry.id} ({told})" if told else entry.id

@@ -303,8 +303,10 @@ class Supervisor:
         ttl = next(
             (one for one in (subject.ttl, settings.ttl_seconds, self._rules.ttl_seconds) if one is not None), None
         )
-        audio = self._settings.audio if entry.format == "CTranslate2" else None
-        needed = whisper.memory_needed(entry, audio) if audio else entry.memory_needed(context_size(entry, settings))
+        if entry.format == "CTranslate2":
+            needed = whisper.memory_needed(entry, self._settings.audio.for_model(entry.id))
+        else:
+            needed = entry.memory_needed(context_size(entry, settings))
         return Terms(None if ttl == math.inf else ttl, bool(settings.pinned), needed, wish)
 
     # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────

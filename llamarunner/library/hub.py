@@ -52,6 +52,17 @@ class File:
         return (own or "").upper().replace("FP", "F")
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the models of a repository, as it may be pulled."""
+
+    tag: str
+    file: str  # the name of its first file
+    quantization: str | None
+    size: int  # bytes of all its files
+    usual: bool  # what is pulled where no tag says otherwise
+
+
 def endpoint() -> URL:
     """Where the hub is."""
     from huggingface_hub import constants
@@ -61,28 +72,64 @@ def endpoint() -> URL:
 
 def find(name: Name) -> Offer:
     """Ask the hub for a model; blocks. Raises PullFailed."""
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import get_token
 
     base, token = endpoint(), get_token()
     repository = f"{name.namespace}/{name.model}"
-    try:
-        info = HfApi(endpoint=str(base).rstrip("/")).model_info(
-            repository, files_metadata=True, timeout=ASK_SECONDS, token=token or False
-        )
-        files = [_file(one) for one in info.siblings or ()]
-    except Exception as error:  # httpx's, huggingface_hub's, and what their readers of JSON raise
-        reason = _reason(error)
-        kind = NotOffered if reason in (NOT_THERE, NO_NAME) else PullFailed
-        raise kind(f"pull model manifest: {reason}") from error
+    revision, files = _listed(repository)
     chosen = [(file, "model") for file in choose(files, name.tag)]
     chosen += [(file, "projector") for file in projector(files)]
-    place = base / repository / "resolve" / (info.sha or "main")
+    place = base / repository / "resolve" / revision
     layers = [Layer(f"{OLLAMA_LAYER}{kind}", _digest(file), file.size) for file, kind in chosen]
     wanted = {
         layer.digest: Wanted(place.joinpath(*file.path.split("/")), file.size, layer.digest, token)
         for layer, (file, _) in zip(layers, chosen, strict=True)
     }
     return Offer(tuple(wanted.values()), tuple(layers))
+
+
+def search(term: str, limit: int) -> list[str]:
+    """Find repositories with GGUF files, those that are downloaded most first; blocks. Raises PullFailed."""
+    from huggingface_hub import HfApi, get_token
+
+    api = HfApi(endpoint=str(endpoint()).rstrip("/"), token=get_token() or False)
+    try:
+        found = list(api.list_models(search=term or None, filter="gguf", sort="downloads", limit=limit))
+        return [str(one.id) for one in found][:limit]
+    except Exception as error:
+        raise PullFailed(f"search: {_reason(error)}") from error
+
+
+def choices(repository: str) -> list[Choice]:
+    """Which models a repository has, `owner/name`; blocks. Raises PullFailed."""
+    _, files = _listed(repository)
+    models = sorted(_models(files), key=_order)
+    return [
+        Choice(
+            tag=first.quantization or stem_of(first.name),
+            file=first.name,
+            quantization=first.quantization or None,
+            size=sum(file.size for file in model),
+            usual=at == 0,
+        )
+        for at, model in enumerate(models)
+        for first in [model[0]]
+    ]
+
+
+def _listed(repository: str) -> tuple[str, list[File]]:
+    """The revision of a repository, and its files. Raises PullFailed."""
+    from huggingface_hub import HfApi, get_token
+
+    try:
+        info = HfApi(endpoint=str(endpoint()).rstrip("/")).model_info(
+            repository, files_metadata=True, timeout=ASK_SECONDS, token=get_token() or False
+        )
+        return info.sha or "main", [_file(one) for one in info.siblings or ()]
+    except Exception as error:  # httpx's, huggingface_hub's, and what their readers of JSON raise
+        reason = _reason(error)
+        kind = NotOffered if reason in (NOT_THERE, NO_NAME) else PullFailed
+        raise kind(f"pull model manifest: {reason}") from error
 
 
 def choose(files: Sequence[File], tag: str) -> list[File]:

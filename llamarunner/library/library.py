@@ -114,6 +114,14 @@ class Library:
 
     # ── pull ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def search(self, term: str, limit: int) -> list[str]:
+        """Find repositories on Hugging Face, `owner/name`. Raises PullFailed."""
+        return await asyncio.to_thread(hub.search, term, limit)
+
+    async def choices(self, repository: str) -> list[hub.Choice]:
+        """Tell which models a repository on Hugging Face has. Raises PullFailed."""
+        return await asyncio.to_thread(hub.choices, repository)
+
     async def pull(self, text: str, *, insecure: bool = False) -> AsyncGenerator[Line, None]:
         """Bring a model here; yield Ollama's lines, the last of them success. Close it (`aclosing`) to leave.
 

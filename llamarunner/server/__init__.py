@@ -10,7 +10,7 @@
 * `body`       request bodies with a size and a deadline.
 * `upload`     forms with a file, which goes to disk as it comes; `spool` is where it lies.
 * `audio_form` the fields of such a form.
-* `resolve`    which model a request means.
+* `resolve`    which model a request means; `lmstudio_resolve` is how LM Studio sees it.
 * `calls`      what is asked of it, from a client's document.
 * `relay`      the only copier: bytes from a model to a client.
 * `upstream`   its far side: one request to a model's process, and what can go wrong there. It makes
@@ -26,7 +26,7 @@
 * `channel`    the websocket; `channel_chat` is one chat, `channel_news` what it subscribes to, `channel_messages` their
                types and schema; `frames` bounds how those come.
 * `…_api`      the handlers, one file for each language.
-* `openapi`    what they do, described for programs.
+* `openapi`    what they do, described for programs; `operation` is one path in it.
 
 The way of a request: listener → guards → an api's handler → `body.read` → `call_of` → `relay.forward` → lease →
 model. A failure is raised as one of our errors, wherever it happens, and said by the guards in the caller's language;

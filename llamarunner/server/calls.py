@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from llamarunner.catalog import ModelEntry
+from llamarunner.catalog.entry import NO_PRESET
 from llamarunner.dialects import chat
+from llamarunner.dialects.ollama import presets
 from llamarunner.fleet.launch import Task
 from llamarunner.server.record import Record, log_prompt
 from llamarunner.server.services import View
 from llamarunner.server.upstream import Body, Call
+from llamarunner.server.wishes import own_manner
 
 TALKS = (  # their bodies have messages
     "/v1/chat/completions",
@@ -22,6 +25,9 @@ def call_of(
 ) -> Call:
     """Check what is asked of the model that was found, and make the call of it; the record takes over what is known.
 
+
+    What the model brings along (a system text, options) goes in where the request does not say.
+
     `path` is the process's; `asked` is the document, and its bytes if it is as it came. The model gets its name of the
     catalog, which its answers repeat. Raises InvalidRequest that names the field.
     """
@@ -34,4 +40,7 @@ def call_of(
         chat.check_messages(document)
     if document.get("model") != entry.instance_id:
         raw, document = None, {**document, "model": entry.instance_id}
-    return Call(entry, task, path, Body(document, raw, loopback=view.is_local(record.client)))
+    if entry.preset != NO_PRESET:
+        raw, document = None, presets.passed_on(path, document, entry.preset)
+    body = Body(document, raw, loopback=view.is_local(record.client))
+    return Call(entry, task, path, body, own_manner(view, entry, task))

@@ -54,6 +54,7 @@ class Connection(web.RequestHandler):
         self._counted = False
         self._received = 0
         self._settled = 0  # of those received, what belongs to earlier requests
+        self.channel: Guarded | None = None  # if it has become a websocket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve the connection, if there is room for it."""
@@ -81,7 +82,8 @@ class Connection(web.RequestHandler):
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Take what comes for a websocket from now on."""
-        super().set_parser(cast(Any, Guarded(parser, self._close_channel)), data_received_cb)
+        self.channel = Guarded(parser, self._close_channel)
+        super().set_parser(cast(Any, self.channel), data_received_cb)
 
     def _close_channel(self, reason: str) -> None:
         """Close a websocket whose client does not keep to the rules (RFC 6455, section 7.4.1)."""

@@ -61,9 +61,13 @@ class Frames:
 
 
 class Guarded:
-    """A parser of aiohttp's that is fed as long as the frames are sound; `refuse` is told what is wrong, once."""
+    """A parser of aiohttp's that is fed as long as the frames are sound; `refuse` is told what is wrong, once.
+
+    `allowance` are the bytes that may still come, if that is bounded.
+    """
 
     def __init__(self, parser: Any, refuse: Callable[[str], None]) -> None:
+        self.allowance: int | None = None
         self._parser = parser
         self._refuse = refuse
         self._frames = Frames()
@@ -71,7 +75,11 @@ class Guarded:
         self._time = asyncio.get_running_loop().time
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        if self._sound and (fault := self._frames.feed(data, self._time())):
+        fault = self._frames.feed(data, self._time()) if self._sound else None
+        if self.allowance is not None:
+            self.allowance -= len(data)
+            fault = fault or ("Too much, too early." if self.allowance < 0 else None)
+        if self._sound and fault:
             self._sound = False
             self._refuse(fault)
         return self._parser.feed_data(data) if self._sound else (False, b"")

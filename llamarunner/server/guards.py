@@ -49,7 +49,9 @@ log = logging.getLogger("llamarunner.server")
 
 SPOKEN_VERSIONS = (HttpVersion11, HttpVersion10)
 CLOSING = (ShuttingDown, RequestTimeout, PayloadTooLarge)  # what is left of the request is not worth reading
-OPEN_PATHS = frozenset({"/", "/health"})  # probes: they tell nothing and change nothing
+OPEN_PATHS = frozenset(
+    {"/", "/health", "/lmstudio-greeting", "/lms-status"}
+)  # probes: they tell nothing and change nothing
 FREE_PATHS = OPEN_PATHS | {"/metrics"}  # of limits
 READABLE_HEADERS = (  # by pages of other sites, besides those that the standard lists
     "X-Request-ID, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, "
@@ -57,7 +59,10 @@ READABLE_HEADERS = (  # by pages of other sites, besides those that the standard
 )
 QUOTED = re.compile(r"""[\n:'"]|\bb['"]""")  # here the parser begins to quote the request
 PREFLIGHT_SECONDS = "600"
-CHANNEL_PATH = "/v1/ws"  # the only one that can be upgraded
+CHANNEL_PATH = "/v1/ws"
+SDK_PATHS = frozenset(  # the websockets of LM Studio's SDKs, whose first frame has the key
+    f"/{name}" for name in ("llm", "embedding", "system", "files", "repository", "diagnostics", "plugins", "runtime")
+)
 
 
 @web.middleware
@@ -88,7 +93,7 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         rules.check_origin(origin, host)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in headers and rules.allows_origin(origin):
             return _preflight(request)
-    if request.path not in OPEN_PATHS:
+    if request.path not in OPEN_PATHS and not (request.path in SDK_PATHS and view.name == "lmstudio"):
         account = request[ACCOUNT] = view.recognise(client, headers)
         if request.method == "POST" and view.services.drain.active:
             raise ShuttingDown(STOPPING, retry_after=5)
@@ -200,7 +205,8 @@ def _opens_channel(request: web.Request) -> bool:
     """Tell whether a request may become a websocket: a GET without a body, which could hide another request."""
     headers = request.headers
     return (
-        (request.method, request.path, request.version) == ("GET", CHANNEL_PATH, HttpVersion11)
+        (request.method, request.version) == ("GET", HttpVersion11)
+        and (request.path == CHANNEL_PATH or request.path in SDK_PATHS)
         and headers.getall("Upgrade") == [headers["Upgrade"]]
         and headers["Upgrade"].lower() == "websocket"
         and "Transfer-Encoding" not in headers

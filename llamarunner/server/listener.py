@@ -9,6 +9,7 @@ for sock in listener.bind(door.host, door.port):
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -39,6 +40,7 @@ from llamarunner.server import (
     openai_api,
     openapi,
     responses_api,
+    sdk_api,
     webhooks_api,
     wrapper_api,
 )
@@ -89,7 +91,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 async def opened(door: Door, name: str, services: Services, sockets: Sequence[socket.socket]) -> AsyncIterator[str]:
     """Serve a door on bound sockets and give its URL; leaving ends what is still under way within four seconds."""
     app = build(door, name, services)
-    app[VIEW].port = sockets[0].getsockname()[1]
+    app[VIEW].ports = [sock.getsockname()[1] for sock in sockets]
     door_runner = runner(app)
     await door_runner.setup()
     try:
@@ -131,16 +133,20 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
     if name == "lmstudio":
         routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
         routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
+        routes |= sdk_api.ROUTES
     if name in ("lmstudio", "wrapper"):
         routes |= wrapper_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 
 async def _unrouted(request: web.Request) -> web.StreamResponse:
-    """Tell an unknown path from a known one that was asked in the wrong way."""
+    """Tell an unknown path from a known one that was asked in the wrong way, or with too many slashes."""
     allowed = await _methods_of(request)
-    if request.app[VIEW].name == "ollama" and not request.path.startswith("/v1/"):
-        return _as_ollama_says(allowed)
+    if request.app[VIEW].name == "ollama":
+        if tidy := await _tidied(request):
+            return web.Response(status=301 if request.method in ("GET", "HEAD") else 307, headers={"Location": tidy})
+        if not request.path.startswith("/v1/"):
+            return _as_ollama_says(allowed)
     if request.app[VIEW].name == "lmstudio":
         return _as_lmstudio_says(request, allowed)
     if not allowed:
@@ -155,6 +161,19 @@ def _as_ollama_says(allowed: Sequence[str]) -> web.Response:
     if not allowed:
         return web.Response(status=404, text="404 page not found")
     return web.Response(status=405, text="405 method not allowed", headers={"Allow": ", ".join(allowed)})
+
+
+async def _tidied(request: web.Request) -> str | None:
+    """The path of ours that is meant by one with slashes at its end or several in a row; Ollama's router leads there.
+
+    It begins with one slash, so it never leads to another host.
+    """
+    path, mark, query = request.raw_path.partition("?")
+    tidy = re.sub("//+", "/", path).rstrip("/")
+    if tidy == path or not tidy:
+        return None
+    found = await request.app.router.resolve(request.clone(rel_url=tidy))
+    return tidy + mark + query if found.handler is not _unrouted else None
 
 
 def _as_lmstudio_says(request: web.Request, allowed: Sequence[str]) -> web.Response:

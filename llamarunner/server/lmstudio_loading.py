@@ -89,7 +89,8 @@ async def config_of(services: Services, instance: Instance) -> described.Config:
     assert instance.endpoint
     granted = await services.figures.granted(instance.endpoint)
     shared = context_size(entry, settings, instance.task)
-    context = granted.context_length or min(shared, entry.context_length or shared)
+    shared = granted.context_length or shared
+    context = min(shared, entry.context_length or shared)
     return described.config(entry, settings, context, granted.slots or settings.parallel or DEFAULT_SLOTS)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from llamarunner.catalog import Format, ModelEntry
-from llamarunner.config import ModelSettings
+from llamarunner.config import LIFE, ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
 from llamarunner.events import timestamp
@@ -148,7 +149,7 @@ async def start(request: web.Request) -> web.Response:
     view, entry = _asked(request)
     view.check_management(request[CLIENT])
     wait = query.flag(request, "wait")
-    overrides = await _overrides(request, view)
+    overrides = await _overrides(request, view, entry)
     started = view.services.supervisor.start(entry, native_task(entry), overrides)
     if wait:
         await asyncio.shield(started)
@@ -255,7 +256,7 @@ def _asked(request: web.Request) -> tuple[View, ModelEntry]:
     return view, view.find(request.match_info["id"])
 
 
-async def _overrides(request: web.Request, view: View) -> ModelSettings | None:
+async def _overrides(request: web.Request, view: View, entry: ModelEntry) -> ModelSettings | None:
     """Read the settings in the body, if there is one. Raises InvalidRequest that names the field."""
     if not request.can_read_body:
         return None
@@ -264,12 +265,21 @@ async def _overrides(request: web.Request, view: View) -> ModelSettings | None:
         raise InvalidRequest(f"'{name}' can be set in the settings file only.", param=name)
     if not document:
         return None
+    if native_task(entry) is Task.TRANSCRIBE:
+        _check_for_speech(document)
     body.check_bounds(document)
     try:
         return Overrides.model_validate_json(strict_json.dumps(_integral(document)), strict=True)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         raise _refusal(fault["loc"], fault["type"], fault["msg"]) from None
+
+
+def _check_for_speech(document: Mapping[str, object]) -> None:
+    """Refuse what llama.cpp alone knows. Raises InvalidRequest."""
+    for name in sorted(ModelSettings.model_fields.keys() & document.keys() - LIFE):
+        allowed = " and ".join(sorted(LIFE))
+        raise InvalidRequest(f"'{name}' is not a setting of speech models; {allowed} are.", param=name)
 
 
 def _integral(document: dict[str, object]) -> dict[str, object]:

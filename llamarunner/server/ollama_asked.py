@@ -7,28 +7,25 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.config import ModelSettings
 from llamarunner.dialects import strict_json
 from llamarunner.dialects.ollama import names, requests
-from llamarunner.dialects.ollama.errors import OLLAMA, CloudDisabled, ModelMissing, WrongOption
-from llamarunner.dialects.ollama.options import LOADING, loading
+from llamarunner.dialects.ollama.errors import OLLAMA, CloudDisabled, ModelMissing
 from llamarunner.errors import InvalidRequest, ModelNotFound
 from llamarunner.fleet.launch import Task
-from llamarunner.fleet.lease import AS_IT_IS, Manner
-from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS, context_size
+from llamarunner.fleet.lease import Manner
+from llamarunner.fleet.runtimes.llama_server import context_size
 from llamarunner.server import body, relay, upstream
 from llamarunner.server.record import RECORD, Record
 from llamarunner.server.services import CLIENT, VIEW, Services, View
 from llamarunner.server.upstream import Call
 from llamarunner.server.watch import Patience, Watch
+from llamarunner.server.wishes import own_manner, wished
 
 R = TypeVar("R", bound=requests.Body)
 
 JSON = "application/json; charset=utf-8"
-LEAST_CONTEXT = 4  # tokens
 
 
 async def read(request: web.Request, kind: type[R]) -> R:
@@ -46,16 +43,20 @@ def not_found(name: str) -> str:
     return f"model '{name}' not found"
 
 
-def find(view: View, name: str, missing: Callable[[str], str] = not_found) -> ModelEntry:
+def find(
+    view: View, name: str, missing: Callable[[str], str] = not_found, remote: str = "remote model is"
+) -> ModelEntry:
     """Find a model by any of its names.
 
-    Raises ModelMissing in the words of the route, InvalidRequest for what is no name, or CloudDisabled.
+    Raises ModelMissing or CloudDisabled in the words of the route, or InvalidRequest for what is no name.
     """
     try:
         return view.find(name)
     except ModelNotFound:
-        if name.endswith((":cloud", "-cloud")):
-            raise CloudDisabled("remote model") from None
+        if names.contradicts_itself(name):
+            raise InvalidRequest(f'use either :local or :cloud, not both: "{name[:200]}"', param="model") from None
+        if names.is_remote(name):
+            raise CloudDisabled(remote) from None
         if names.parse(name) is None:
             raise InvalidRequest("invalid model name", param="model") from None
         raise ModelMissing(missing(name[:200])) from None
@@ -64,24 +65,15 @@ def find(view: View, name: str, missing: Callable[[str], str] = not_found) -> Mo
 def manner_of(
     request: web.Request, entry: ModelEntry, task: Task, options: Mapping[str, object], ttl: float | None
 ) -> Manner:
-    """How a request wants its model to be run; it stays as it is for those who may not manage models here.
+    """How a request wants its model to be run; those who may not manage models here take it as it comes.
 
     Raises WrongOption.
     """
     view = request.app[VIEW]
-    wanted = loading(options)
+    wanted = wished(view, entry, task, options)
     if not view.may_manage(request[CLIENT]):
-        return AS_IT_IS
-    settings = view.services.settings.for_model(entry.id)
-    if tokens := wanted.get("ctx_size"):
-        tokens = max(LEAST_CONTEXT, min(tokens, entry.context_length or tokens))
-        wanted["ctx_size"] = tokens * (1 if settings.kv_unified is not False else settings.parallel or DEFAULT_SLOTS)
-    if settings.model_draft is None or task is not Task.GENERATE:
-        wanted.pop("spec_draft_n_max", None)
-    try:
-        return Manner(ModelSettings.model_validate(wanted), ttl, keep=None if ttl is None else False)
-    except ValidationError as error:
-        raise _out_of_range(str(error.errors()[0]["loc"][0])) from None
+        return own_manner(view, entry, task)
+    return Manner(wanted, ttl, keep=None if ttl is None else False)
 
 
 def context_of(view: View, entry: ModelEntry, task: Task, manner: Manner) -> int:
@@ -111,8 +103,3 @@ async def ask_whole(services: Services, call: Call, record: Record | None = None
             if record is not None:
                 record.leased(said.lease)
             return await said.whole()
-
-
-def _out_of_range(setting: str) -> WrongOption:
-    option = next(name for name, one in LOADING.items() if one.name == setting)
-    return WrongOption(f'option "{option}" is out of range', param=f"options.{option}")

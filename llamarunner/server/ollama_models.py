@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -42,7 +43,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     asked = await read(request, ShowRequest)
     if not asked.named:
         raise InvalidRequest("model is required", param="model")
-    entry = find(view, asked.named, _not_found_whole)
+    entry = find(view, asked.named, _not_found_whole, remote="remote model details are")
     copilot = request.headers.get("User-Agent", "").startswith(COPILOT)
     body = await asyncio.to_thread(_shown, entry, asked, asked.named if copilot else None)
     return await relay.whole(request, body, JSON, view.services)
@@ -82,6 +83,7 @@ async def push(request: web.Request) -> web.StreamResponse:
 
 def _cloud(what: str) -> Handler:
     async def refuse(request: web.Request) -> web.StreamResponse:
+        """Say that Ollama's own servers are not asked."""
         raise CloudDisabled(what)
 
     return refuse
@@ -122,7 +124,8 @@ def _not_found_whole(name: str) -> str:
 
 def _shown(entry: ModelEntry, asked: ShowRequest, basename: str | None) -> bytes:
     """All of a model as JSON; reads its file, and a large vocabulary takes a while."""
-    found = _contents(entry, asked.verbose)
+    found = _contents(entry, entry.path, asked.verbose)
+    projector = _contents(entry, entry.mmproj, asked.verbose).metadata if entry.mmproj else {}
     info = described.model_info(entry, found.metadata)
     if basename:
         info["general.basename"] = basename
@@ -138,19 +141,20 @@ def _shown(entry: ModelEntry, asked: ShowRequest, basename: str | None) -> bytes
         "messages": preset.messages,
         "details": described.details(entry),
         "model_info": info,
+        "projector_info": dict(sorted(projector.items())),
         "tensors": [{"name": one.name, "type": one.kind, "shape": one.shape} for one in found.tensors],
         "capabilities": described.capabilities(entry),
         "modified_at": described.moment(entry.created),
     }
-    optional = ("license", "parameters", "template", "system", "messages", "tensors")
+    optional = ("license", "parameters", "template", "system", "messages", "projector_info", "tensors")
     return strict_json.dumps({key: value for key, value in document.items() if value or key not in optional})
 
 
-def _contents(entry: ModelEntry, everything: bool) -> Contents:
+def _contents(entry: ModelEntry, path: Path, everything: bool) -> Contents:
     if entry.error or entry.format != "GGUF":
         raise ModelNotLoaded(f"The model '{entry.id}' cannot be shown: {entry.error or 'it is no GGUF file'}.")
     try:
-        with entry.path.open("rb") as file:
+        with path.open("rb") as file:
             return contents(file.read(HEADER_BYTES), everything)
     except (OSError, GGUFError):
         raise ModelNotLoaded(f"The model '{entry.id}' cannot be shown: its file cannot be read.") from None
@@ -164,8 +168,9 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/api/experimental/model-recommendations"): recommendations,
     ("POST", "/api/show"): show,
     ("POST", "/api/push"): push,
-    ("POST", "/api/experimental/web_search"): _cloud("web search"),
-    ("POST", "/api/experimental/web_fetch"): _cloud("web fetch"),
-    ("POST", "/api/me"): _cloud("the account"),
-    ("POST", "/api/signout"): _cloud("the account"),
+    ("POST", "/api/experimental/web_search"): _cloud("web search is"),
+    ("POST", "/api/experimental/web_fetch"): _cloud("web fetch is"),
+    ("POST", "/api/me"): _cloud("the account is"),
+    ("POST", "/api/signout"): _cloud("the account is"),
+    ("DELETE", "/api/user/keys/{key}"): _cloud("the account is"),
 }

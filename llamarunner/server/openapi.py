@@ -31,6 +31,7 @@ from llamarunner.server import (
     manage_api,
     metrics_api,
     models_api,
+    ollama_operations,
     openai_api,
     query,
     responses_api,
@@ -76,8 +77,10 @@ SECURITY: Schema = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
+NDJSON = "application/x-ndjson"
 ABOUT = """\
-Models by REST, and the house about itself. Both doors answer alike; LM Studio's has its own API besides.
+Models by REST, and the house about itself. Both doors answer alike; paths with the tag `ollama` or `lmstudio` are of
+one door alone.
 
 `/v1/ws` is a websocket and not described here; its messages are in docs/websocket.md of the sources.
 
@@ -138,12 +141,13 @@ async def document(request: web.Request) -> web.Response:
 
 
 def operations(door: str) -> tuple[Operation, ...]:
-    """What a door has, by its name; of Ollama's own paths nothing is told, they are as Ollama documents them."""
+    """What a door has, by its name."""
     own = {
+        "ollama": ollama_operations.OPERATIONS,
         "lmstudio": lmstudio_operations.OPERATIONS + wrapper_operations.OPERATIONS,
         "wrapper": wrapper_operations.OPERATIONS,
     }
-    return OPERATIONS + own.get(door, ())
+    return OPERATIONS + own[door]
 
 
 _WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
@@ -275,11 +279,13 @@ class _Schemas:
 
 
 def _types(operation: Operation) -> list[Any]:
-    return [one for one in (operation.answer, operation.body, *operation.also.values()) if one is not None]
+    told = (operation.answer, operation.body, operation.failure, *operation.also.values())
+    return [one for one in told if one is not None]
 
 
 def _operation(operation: Operation, schemas: _Schemas) -> Schema:
     summary, _, more = _words(operation.handler).partition("\n\n")
+    usual = {} if operation.status is None else {operation.status: operation.answer}
     posted = WITH_BODY if operation.method not in ("GET", "DELETE") else frozenset()
     told: Schema = {
         "operationId": _identifier(operation),
@@ -290,11 +296,13 @@ def _operation(operation: Operation, schemas: _Schemas) -> Schema:
             *map(_query_parameter, operation.parameters),
         ],
         "responses": {
-            str(status): _answer(HTTPStatus(status).phrase, operation.media, schemas[kind])
-            for status, kind in {operation.status: operation.answer, **operation.also}.items()
+            str(status): _answered(HTTPStatus(status).phrase, operation, kind, schemas)
+            for status, kind in {**usual, **operation.also}.items()
         },
     }
-    for status in sorted(ALWAYS | posted | operation.errors):
+    if operation.failure is not None:
+        told["responses"]["default"] = _answer("What went wrong.", JSON, schemas[operation.failure])
+    for status in sorted(ALWAYS | posted | operation.errors) if operation.failure is None else ():
         told["responses"].setdefault(str(status), {"$ref": f"#/components/responses/{_name(status)}"})
     if more:
         told["description"] = more
@@ -303,6 +311,16 @@ def _operation(operation: Operation, schemas: _Schemas) -> Schema:
         told["requestBody"] = {"required": operation.body_required, "content": content}
     if operation.path == "/health":
         told["security"] = []
+    return told
+
+
+def _answered(meaning: str, operation: Operation, kind: Any, schemas: _Schemas) -> Schema:
+    if kind is None:
+        told = _answer(meaning, JSON, {})
+        return {name: part for name, part in told.items() if name != "content"}
+    told = _answer(meaning, operation.media, schemas[kind])
+    if operation.streams:
+        told["content"][NDJSON] = {"schema": schemas[kind]}
     return told
 
 

@@ -51,9 +51,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`.
+    """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`, and None is an
+    answer without a body. One that `streams` may be a line of JSON for each object.
 
-    `also` are answers with another status that are no errors of the usual shape, `errors` those beyond the usual ones.
+    `also` are answers with another status that are no errors of the usual shape, `errors` those beyond the usual ones;
+    `failure` is the type of all errors where they have another shape.
     """
 
     method: str
@@ -61,13 +63,15 @@ class Operation:
     handler: Handler | str  # or what it does, in words
     answer: Any
     media: str = JSON
-    status: int = 200
+    status: int | None = 200  # None for one that only refuses
     body: Any = None
     body_media: str = JSON
     body_required: bool = False
     parameters: tuple[Flag | Count | Choice, ...] = ()  # of the query
     also: Mapping[int, Any] = field(default_factory=dict)
     errors: frozenset[int] = frozenset()
+    failure: Any = None
+    streams: bool = False
     tag: str = "management"
 
 

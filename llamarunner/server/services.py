@@ -30,9 +30,12 @@ from llamarunner.server.crowd import Crowd, descriptor_limit
 from llamarunner.server.drain import Drain
 from llamarunner.server.figures import Figures
 from llamarunner.server.forwarded import Origins, budget_of, is_loopback, plain_address
+from llamarunner.server.labels import Labels
 from llamarunner.server.metrics import Metrics
 from llamarunner.server.record import Records
+from llamarunner.server.sdk_guests import Guests
 from llamarunner.server.spool import Spool
+from llamarunner.server.tap import Tap
 from llamarunner.toolbox import Toolboxes
 from llamarunner.webhooks import Asker, Webhooks
 
@@ -62,6 +65,7 @@ class Services:
     children: Children = field(init=False)
     spool: Spool = field(init=False)
     crowd: Crowd = field(init=False)
+    tap: Tap = field(default_factory=Tap)
     library: Library = field(init=False)  # put there and opened by whoever opens the doors
 
     def __post_init__(self) -> None:
@@ -88,7 +92,7 @@ class Services:
 
     def own_ports(self) -> set[int]:
         """Where the doors and the models' processes listen now."""
-        return self.supervisor.ports() | {view.port for view in self.views if view.port}
+        return self.supervisor.ports() | {port for view in self.views for port in view.ports}
 
     def configure(self, settings: Settings) -> None:
         """Take over new settings, for the requests to come."""
@@ -109,13 +113,20 @@ class View:
     def __init__(self, name: str, door: Door, services: Services) -> None:
         self.name = name
         self.services = services
-        self.port: int | None = None  # on which it listens
+        self.ports: list[int] = []  # on which it listens, its own first
         self._local = door.local  # as it was opened, whatever the settings say later
         self.limiter = Limiter()
         self.channels = Limiter()  # of the open websockets
         self.guesses = Limiter()
+        self.guests = Guests()
+        self.labels = Labels()
         services.views.append(self)
         self.configure(door)
+
+    @property
+    def port(self) -> int | None:
+        """The port on which it listens."""
+        return self.ports[0] if self.ports else None
 
     def configure(self, door: Door) -> None:
         self.door = door
@@ -242,7 +253,9 @@ class View:
         return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
 
     def find_instance(self, name: str) -> ModelEntry | None:
-        """Find an instance that takes callers by exactly its id: the model's, or `id:2`, `id:3` …"""
+        """Find an instance that takes callers by exactly its id, the model's, or `id:2`, `id:3` …, or by its label."""
+        if (labelled := self.labels.find(name)) and self.shows(labelled.entry):
+            return labelled.entry
         base, _, number = name.rpartition(":")
         for model_id, text in ((name, "1"), (base, number)):
             entry = self.services.catalog.known(model_id) if text.isascii() and text.isdecimal() else None

@@ -16,6 +16,7 @@ from llamarunner.outbound import Outbound
 from llamarunner.server import remote_images
 from llamarunner.server.client import BrokenOff, CannotConnect, Client, Exchange
 from llamarunner.server.services import Services
+from llamarunner.server.tap import Asked
 from llamarunner.server.watch import Phase, Watch
 
 MAX_ERROR_BODY = 2**16
@@ -120,6 +121,8 @@ async def _ask_once(stack: AsyncExitStack, services: Services, call: Call, body:
     lease = await stack.enter_async_context(services.supervisor.lease(call.entry, call.task, call.manner))
     stack.callback(_report_silence, lease, watch)
     watch.phase(Phase.FIRST_BYTE)
+    if call.task is Task.GENERATE:
+        services.tap.tell(Asked(call.entry, lease.endpoint, call.path, body))
     exchange = await stack.enter_async_context(await _send(services.client, lease, call, body))
     if exchange.status != 200:
         said = (await _read_error(exchange)).replace(str(call.entry.path.parent).encode(), b"[path]")

@@ -14,11 +14,10 @@ import sys
 from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
@@ -27,6 +26,9 @@ from llamarunner.fleet.keeping import MARKER
 from llamarunner.fleet.output import Output, Pipes
 from llamarunner.toolbox.servers import Program
 from llamarunner.toolbox.wire import MESSAGE_BYTES, Counted, Wire
+
+if TYPE_CHECKING:  # private there
+    from mcp.client._transport import TransportStreams
 
 _POSIX = ("PATH", "HOME")
 _WINDOWS = (

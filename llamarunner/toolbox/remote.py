@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx2
-from mcp.client._transport import TransportStreams
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from llamarunner.outbound import Denied, Line, Outbound, Unreachable
 from llamarunner.toolbox.servers import Remote
 from llamarunner.toolbox.wire import EVENT_BYTES, MESSAGE_BYTES, Counted, Wire
+
+if TYPE_CHECKING:  # private there
+    from mcp.client._transport import TransportStreams
 
 OURS = frozenset({"host", "connection", "content-length", "user-agent", "accept-encoding"})  # `Line` writes them
 OLD = frozenset({400, 404, 405, 406, 415})  # what servers of the old transport answer to the new one's first request

@@ -13,12 +13,11 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import mcp_types
 from mcp import Client, ClientSession, MCPError
-from mcp.client._transport import TransportStreams
 from pydantic import TypeAdapter, ValidationError
 
 from llamarunner import __version__
@@ -32,6 +31,9 @@ from llamarunner.toolbox.program import stdio
 from llamarunner.toolbox.remote import OLD, sse, streamable
 from llamarunner.toolbox.servers import Remote, Server
 from llamarunner.toolbox.wire import Wire
+
+if TYPE_CHECKING:  # private there
+    from mcp.client._transport import TransportStreams
 
 log = logging.getLogger("llamarunner.toolbox")
 
@@ -219,7 +221,7 @@ class Session:
                 return f"Its program could not be started ({getattr(error, 'strerror', None) or 'bad arguments'})."
             case RuntimeError():
                 return "It speaks a version of MCP that is not known here, or none."
-        return CLOSED
+        return CLOSED if isinstance(self.server.way, Remote) else "Its program ended."
 
 
 def _first(error: Exception) -> Exception:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
-from mcp.shared._stream_protocols import ReadStream
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCRequest
+
+if TYPE_CHECKING:  # private there
+    from mcp.shared._stream_protocols import ReadStream
 
 MESSAGE_BYTES = 4 * 1024 * 1024
 EVENT_BYTES = 896 * 1024  # of one over SSE, where the SDK gives up a little later without a word

@@ -76,7 +76,8 @@ def ls(asking: Asking, beginning: str) -> None:
     """List the models that can be used; with BEGINNING, those whose names begin so."""
     from llamarunner.verbs import tables
 
-    answer = tables.beginning(asking.client.ask("GET", "/api/tags"), beginning)
+    answer = asking.client.ask("GET", "/api/tags")
+    answer = tables.beginning(tables.with_speech(answer, asking.client.ask("GET", "/v1/models")), beginning)
     _print(answer) if asking.as_json else print("\n".join(tables.models(answer)))
 
 
@@ -91,6 +92,7 @@ def ps(asking: Asking) -> None:
     from llamarunner.verbs import tables
 
     answer = asking.client.ask("GET", "/api/ps")
+    answer = tables.with_speech(answer, asking.client.ask("GET", "/v1/models"), loaded=True)
     _print(answer) if asking.as_json else print("\n".join(tables.running(answer)))
 
 

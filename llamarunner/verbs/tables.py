@@ -17,6 +17,13 @@ _DIGITS = 12  # of a digest
 _SHORT_LICENSE = 2  # lines
 
 
+def with_speech(answer: Json, every: Json, loaded: bool = False) -> Json:
+    """Add to a list of Ollama's, whose clients only chat, the models of /v1/models that write down what is said."""
+    speech = [one for one in every.get("data", ()) if "transcription" in one.get("capabilities", ())]
+    speech = [one for one in speech if not loaded or one.get("status") == "loaded"]
+    return answer | {"models": [*answer.get("models", ()), *map(_tag, speech)]}
+
+
 def beginning(answer: Json, text: str) -> Json:
     """Leave of /api/tags the models whose names begin so."""
     found = [one for one in answer.get("models", ()) if str(one.get("name", "")).lower().startswith(text.lower())]
@@ -44,19 +51,25 @@ def shown(answer: Json) -> Iterator[str]:
         yield from (f"    {row[0]:<{width}}    {''.join(row[1:])}".rstrip() for row in rows)
 
 
+def _tag(one: Json) -> Json:
+    changed = datetime.fromtimestamp(one.get("created", 0), UTC).isoformat()
+    shared = {key: one.get(key) for key in ("size", "capabilities")}
+    return {"name": one.get("id"), "model": one.get("id"), "modified_at": changed, **shared}
+
+
 def _model(one: Json) -> Sequence[str]:
     changed = _moment(one.get("modified_at"))
     when = f"{_span(datetime.now(UTC) - changed)} ago" if changed else ""
-    return str(one.get("name")), str(one.get("digest", ""))[:_DIGITS], size(one.get("size", 0)), when
+    return str(one.get("name")), str(one.get("digest") or "-")[:_DIGITS], size(one.get("size", 0)), when
 
 
 def _running(one: Json) -> Sequence[str]:
     return (
         str(one.get("name")),
-        str(one.get("digest", ""))[:_DIGITS],
+        str(one.get("digest") or "-")[:_DIGITS],
         size(one.get("size", 0)),
-        _processor(one.get("size", 0), one.get("size_vram", 0)),
-        str(one.get("context_length", "")),
+        _processor(one.get("size", 0), one.get("size_vram", 0)) if "context_length" in one else "-",
+        str(one.get("context_length", "-")),
         _until(_moment(one.get("expires_at"))),
     )
 

@@ -34,6 +34,20 @@ def die_with_parent() -> None:
         sys.exit(1)
 
 
+def write_no_files() -> None:
+    """Give up, for good, what a program that reads strangers' files need not do.
+
+    It cannot fill the disk, and a crash leaves no image of its memory, which has what people said. Pipes and sockets
+    can be written as before; what a library would keep in a file fails there.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (0, 0))
+
+
 def give_memory_back() -> None:
     """Return to the system what the C library keeps for later; only glibc can."""
     if sys.platform == "linux":

@@ -32,13 +32,13 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from llamarunner.workers.program import die_with_parent, fail, give_memory_back, reserve_stdout
+from llamarunner.workers.program import die_with_parent, fail, give_memory_back, reserve_stdout, write_no_files
 from llamarunner.workers.whisper_decode import Asked, Line, Transcription
 from llamarunner.workers.whisper_model import Cancelled, Model, Options
 from llamarunner.workers.whisper_queue import Turns
 
 BEAT_SECONDS = 1.0
-IDLE_SECONDS = 10.0  # after which memory that is only kept for speed goes back to the system
+IDLE_SECONDS = 60.0  # after which memory that is only kept for speed goes back to the system
 STALL_SECONDS = 600.0  # in which a turn must tell something, or it is given up
 log = logging.getLogger("whisper")
 
@@ -194,6 +194,7 @@ def main(arguments: list[str]) -> int:
         return fail(f"error: the model could not be loaded: {type(error).__name__}: {error}", 1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: os._exit(0))  # the libraries' own end may wait for ever
+    write_no_files()
     asyncio.run(serve(model, stdout, port))
     return 0
 

@@ -1,24 +1,44 @@
 """A recording as slices of samples, in bounded memory.
 
-PyAV is given an open file, never a name: it would take `concat:` and `http:` names for more than files. The formats are
-those of an allow-list, which keeps out playlists, and SDP, which would open network ports and wait there.
+FFmpeg reads the one file it is given, and no more (`CLOSED`). It is given an open file, never a name, which could be
+`concat:` or `http:`. An allow-list of formats keeps out playlists, whose parts may be any file and address, and SDP,
+which would open network ports and wait there. No protocol may be used, whatever a format refers to, such as an mp4's
+external data. And nothing is decoded but sound: a cover of some kilobytes may be a picture of gigabytes.
 
 A recording is decoded as it is heard. What its header says about its length is a hint: samples are counted, and the
 decoding ends at the limit. A damaged packet is skipped, as players do, and a file cut short gives what is there.
+
+The index of an MP4 file may tell in three kilobytes of so many packets, or be compressed so well, that it takes
+gigabytes. FFmpeg reads it in one go, and is told how much it may allocate for that.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+import av._core
 import numpy as np
+
+
+def _decodes_sound(codec: str) -> bool:
+    try:
+        kind: str = av.Codec(codec, "r").type
+    except ValueError:  # it can be written only
+        return False
+    return kind == "audio"
+
 
 RATE = 16_000  # samples a second, as Whisper hears
 LEAST_RATE = 1000  # samples a second of a recording; at 1 Hz a small file would become gigabytes of ours
+MOST_RATE = 768_000  # the filter that resamples grows with it: to half a gigabyte, in seconds, at 500 MHz
 FRAME_SECONDS = 120  # most that a frame of a recording may last, which is resampled at once
 SHORTEST_SECONDS = 0.1  # as OpenAI's limit is
 WHOLE_SECONDS = 90  # a recording up to this long is one slice
@@ -27,9 +47,18 @@ SLICE_SECONDS = 120  # takes some 100 MB while it is turned into features
 LOOK_BACK = 1 / 3  # of a slice, at its end, in which the place for the cut is looked for
 FRAME = RATE // 50
 SMOOTH_FRAMES = 15  # 0.3 s
+MOST_TRACKS = 16
+MOST_ALLOCATED = 32 << 20  # bytes at once; the index of a track of four hours takes 16 MB
 FORMATS = (
     "wav,w64,aiff,au,caf,mp3,flac,ogg,aac,amr,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,asf"  # demuxers of FFmpeg
 )
+SOUND = ",".join(sorted(name for name in av.codecs_available if _decodes_sound(name)))
+CLOSED = {
+    "format_whitelist": FORMATS,
+    "protocol_whitelist": "",
+    "codec_whitelist": SOUND,
+    "max_streams": str(MOST_TRACKS),
+}
 READABLE = "flac, mp3, mp4, mpeg, mpga, m4a, oga, ogg, wav, webm"
 
 
@@ -163,10 +192,20 @@ def clock(seconds: float) -> str:
 
 
 def _opened(file: BinaryIO) -> Any:
+    _limit_allocations()
     try:
-        return av.open(file, mode="r", metadata_errors="ignore", options={"format_whitelist": FORMATS})
+        return av.open(file, mode="r", metadata_errors="ignore", options=CLOSED)
     except (av.FFmpegError, ValueError, OSError):
         raise BadAudio("invalid_audio", f"Invalid file format. Supported formats: {READABLE}.") from None
+
+
+@cache
+def _limit_allocations() -> None:
+    """Tell FFmpeg, for the whole process. PyAV has no word for it, but is linked to the library that has."""
+    linked = av._core.__file__
+    if sys.platform == "win32":  # which finds names only in the library itself
+        linked = str(next((Path(av.__file__).parent.parent / "av.libs").glob("avutil-*.dll")))
+    ctypes.CDLL(linked).av_max_alloc(ctypes.c_size_t(MOST_ALLOCATED))
 
 
 def _resampler() -> Any:
@@ -177,6 +216,8 @@ def _check_frame(frame: Any) -> None:
     """Refuse what would take far more memory at our rate. Raises BadAudio."""
     if frame.sample_rate < LEAST_RATE:
         raise BadAudio("invalid_audio", f"The recording has fewer than {LEAST_RATE} samples a second.")
+    if frame.sample_rate > MOST_RATE:
+        raise BadAudio("invalid_audio", f"The recording has more than {MOST_RATE} samples a second.")
     if frame.samples > FRAME_SECONDS * frame.sample_rate:
         raise BadAudio("invalid_audio", f"The recording has a frame that is longer than {FRAME_SECONDS} seconds.")
 

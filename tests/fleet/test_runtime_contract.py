@@ -139,7 +139,10 @@ async def test_refuses_who_does_not_know_the_key(kind: str) -> None:
 
 @every_runtime
 async def test_ends_within_the_grace_and_leaves_nothing(kind: str) -> None:
+    """Asked once before: llama-server is deaf to SIGTERM between saying that it is ready and its first turn."""
     async with running(kind) as server:
+        status, _ = await server.call("/v1/completions", {"prompt": "hello", "max_tokens": 1, "model": MODEL.id})
+        assert status == 200
         started = time.monotonic()
         await server.child.stop()
         assert time.monotonic() - started < GRACE_SECONDS

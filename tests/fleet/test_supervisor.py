@@ -8,16 +8,18 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from llamarunner.catalog import ModelEntry
 from llamarunner.config import ModelSettings
 from llamarunner.errors import ModelFailed, QueueFull, ServiceUnavailable, ShuttingDown
 from llamarunner.events import ModelFailed as FailedEvent
 from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import Manner
-from llamarunner.fleet.subject import Subject
+from llamarunner.fleet.subject import Subject, unit_name
 from llamarunner.fleet.unit import State
 from tests.conftest import Fleet, MakeFleet, alive, eventually
 
@@ -358,6 +360,19 @@ async def test_instances_of_a_model_are_started_used_and_ended_apart(make_fleet:
         await fleet.supervisor.start(first)
         await fleet.supervisor.stop(first)
         assert fleet.supervisor.ready() == []
+
+
+@pytest.mark.parametrize(
+    ("instance", "task", "name"),
+    [
+        (1, Task.GENERATE, "a"),
+        (1, Task.EMBED, "a (embed)"),
+        (2, Task.GENERATE, "a (instance 2)"),
+        (2, Task.EMBED, "a (instance 2, embed)"),
+    ],
+)
+def test_units_have_names_of_their_own(instance: int, task: Task, name: str) -> None:
+    assert unit_name(ModelEntry("a", Path("a.gguf"), instance=instance), task) == name
 
 
 async def test_time_to_live_of_a_request_counts_only_if_it_loads_the_model(make_fleet: MakeFleet) -> None:

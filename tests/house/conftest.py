@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import UNLIMITED_DOORS, Journal, fake_settings
+from tests.house import javascript
 
 # What is listed while a person has no models of their own.
 DEMO_MODELS = ["demo-chat", "demo-embed", "demo-vision", "demo-whisper"]
@@ -67,6 +68,13 @@ def open_house(tmp_path: Path) -> OpenHouse:
             await asyncio.wait_for(house.process.wait(), 20)
 
     return open_house
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> Path:
+    """The folder of the programs in JavaScript, with their packages installed."""
+    javascript.install()
+    return javascript.FOLDER
 
 
 async def start(

@@ -212,6 +212,17 @@ async def test_check_shows_what_is_in_force_and_which_runtime_and_why(tmp_path: 
     assert re.search(r"Runtime: xllamacpp [\d.]+, because no llama-server was found", said)
 
 
+async def test_check_tells_what_plays_no_part(tmp_path: Path) -> None:
+    models = {"demo-whisper": {"ctx_size": 4096, "ttl_seconds": 60}}
+    settings = {"catalog": {"aliases": {"gpt-4": "gone"}}, "models": models}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    code, said = await run_to_its_end(tmp_path, "check")
+    assert code == 0
+    assert "Remark: $.catalog.aliases.gpt-4 names gone, and there is no such model." in said
+    assert "Remark: $.models.demo-whisper.ctx_size plays no part" in said
+    assert said.count("Remark:") == 2
+
+
 async def test_f50_second_server_on_the_same_ports_says_so_and_leaves_the_first_alone(open_house: OpenHouse) -> None:
     async with open_house() as house:
         port = int(house.url.rsplit(":", 1)[1])
@@ -235,9 +246,9 @@ async def test_preloaded_models_are_loaded_without_a_request_and_a_wrong_name_is
                     if (await response.json())["status"] == "loaded":
                         break
                 await asyncio.sleep(0.02)
-        await eventually(
-            lambda: "preload of no-such-model failed: The model 'no-such-model' was not found" in house.log()
-        )
+        said = "$.supervisor.preload[1] names no-such-model, and there is no such model"
+        await eventually(lambda: house.log().count("no-such-model") == said.count("no-such-model"))
+        assert said in house.log()
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import ollama
@@ -16,6 +17,7 @@ from langchain_core.messages import HumanMessage
 from langchain_ollama import ChatOllama, OllamaEmbeddings
 
 from tests.house.conftest import House, OpenHouse
+from tests.library.places import Registry, model_bytes, served
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 ANSWER = "The capital of France is Paris."
@@ -35,8 +37,18 @@ def get_weather(city: str) -> str:
 
 
 @pytest.fixture
-async def house(open_house: OpenHouse) -> AsyncIterator[House]:
-    async with open_house() as house:
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
+    """A registry that has `mario`."""
+    server = Registry()
+    async with served(server):
+        server.offer("library/mario", ("model", model_bytes(tmp_path)))
+        yield server
+
+
+@pytest.fixture
+async def house(open_house: OpenHouse, registry: Registry, tmp_path: Path) -> AsyncIterator[House]:
+    catalog = {"registry": registry.url, "library": str(tmp_path / "library"), "demo_models": "show"}
+    async with open_house({"catalog": catalog}) as house:
         yield house
 
 
@@ -98,6 +110,35 @@ async def test_every_method_of_the_asynchronous_client(client: ollama.AsyncClien
     assert all(one.expires_at and one.size and one.context_length for one in running)
 
 
+MADE: dict[str, Any] = {"from_": "demo-chat", "system": "Be brief.", "parameters": {"temperature": 0}}
+ABSENT = [("pull", ("luigi",), 500), ("copy", ("luigi", "a"), 404), ("delete", ("luigi",), 404), ("push", ("a",), 400)]
+
+
+async def test_every_method_of_the_asynchronous_client_that_changes_what_is_there(
+    client: ollama.AsyncClient, tmp_path: Path
+) -> None:
+    assert (await client.pull("mario")).status == "success"
+    told = [line.status async for line in await client.pull("mario", stream=True)]
+    assert (told[0], told[-1]) == ("pulling manifest", "success")
+    assert (await client.create("yoshi", **MADE)).status == "success"
+    assert [line.status async for line in await client.create("yoshi", **MADE, stream=True)][-1] == "success"
+    assert (await client.chat("yoshi", QUESTION)).message.content == ANSWER
+    path = tmp_path / "own.gguf"
+    await asyncio.to_thread(path.write_bytes, model_bytes(tmp_path, seed=1))
+    digest = await client.create_blob(path)
+    assert (await client.create("own", files={"own.gguf": digest})).status == "success"
+    assert (await client.copy("own", "peach")).status == "success"
+    made = {"mario:latest", "yoshi:latest", "own:latest", "peach:latest"}
+    assert made < {one.model for one in (await client.list()).models}
+    for name in made:
+        assert (await client.delete(name)).status == "success"
+    assert not made & {one.model for one in (await client.list()).models}
+    for method, names, status in ABSENT:
+        with pytest.raises(ollama.ResponseError) as refused:
+            await getattr(client, method)(*names)
+        assert refused.value.status_code == status
+
+
 async def test_tools_and_their_results(client: ollama.AsyncClient) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
     asked = await client.chat("demo-chat", messages, tools=[get_weather], options=COLD)
@@ -123,6 +164,9 @@ async def test_structured_output_and_pictures(client: ollama.AsyncClient) -> Non
     messages = [{"role": "user", "content": "Give me a JSON object with name and age."}]
     answer = await client.chat("demo-chat", messages, format=schema, think=False, options={**COLD, "num_predict": 200})
     assert set(json.loads(answer.message.content or "")) == {"name", "age"}
+    thought = await client.chat("demo-chat", messages, format=schema, options={**COLD, "num_predict": 200})
+    assert thought.message.thinking, "only what it says is held to the schema"
+    assert set(json.loads(thought.message.content or "")) == {"name", "age"}
     picture = {"role": "user", "content": "Describe this image in two sentences", "images": [RED]}
     described = await client.chat("demo-vision", [picture], think=False, options=COLD)
     assert "red" in (described.message.content or "").lower()
@@ -169,10 +213,28 @@ def _synchronously(client: ollama.Client) -> None:
         client.chat("nope", QUESTION)
 
 
-async def test_every_method_of_the_synchronous_client(house: House) -> None:
+def _synchronously_changed(client: ollama.Client, folder: Path) -> None:
+    assert client.pull("mario").status == "success"
+    assert [line.status for line in client.pull("mario", stream=True)][-1] == "success"
+    assert client.create("yoshi", **MADE).status == "success"
+    assert [line.status for line in client.create("yoshi", **MADE, stream=True)][-1] == "success"
+    path = folder / "own.gguf"
+    path.write_bytes(model_bytes(folder, seed=1))
+    assert client.create("own", files={"own.gguf": client.create_blob(path)}).status == "success"
+    assert client.copy("own", "peach").status == "success"
+    for name in ("mario", "yoshi", "own", "peach"):
+        assert client.delete(name).status == "success"
+    for method, names, status in ABSENT:
+        with pytest.raises(ollama.ResponseError) as refused:
+            getattr(client, method)(*names)
+        assert refused.value.status_code == status
+
+
+async def test_every_method_of_the_synchronous_client(house: House, tmp_path: Path) -> None:
     client = ollama.Client(house.urls["Ollama"])
     try:
         await asyncio.to_thread(_synchronously, client)
+        await asyncio.to_thread(_synchronously_changed, client, tmp_path)
     finally:
         client._client.close()
 

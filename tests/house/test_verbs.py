@@ -32,10 +32,12 @@ def table(ran: Ran) -> list[list[str]]:
 
 
 async def test_models_are_listed_run_and_stopped(house: House) -> None:
-    titles, *models = table(await verb(house, "ls"))
+    titles, *models, speech = table(await verb(house, "ls"))
     assert titles == ["NAME", "ID", "SIZE", "MODIFIED"]
     assert [one[0] for one in models] == ["demo-chat:latest", "demo-embed:latest", "demo-vision:latest"]
     assert all(re.fullmatch(r"[0-9a-f]{12}", one[1]) and one[2].endswith(" MB") for one in models)
+    assert speech[:2] == ["demo-whisper", "-"]
+    assert re.fullmatch(r"\d+(\.\d)? MB", speech[2])
     assert len(table(await verb(house, "list", "DEMO-V"))) == 2
     assert len(table(await verb(house, "ps"))) == 1
     assert await verb(house, "run", "--no-think", "demo-chat", CAPITAL) == Ran(0, PARIS, "")

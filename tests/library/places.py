@@ -173,15 +173,20 @@ class Hub(FileServer):
             self.files[f"/{repository}/resolve/{'a' * 40}/{path}"] = data
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        if not request.path.startswith("/api/models/"):
+        if not request.path.startswith("/api/models"):
             return await super().answer(request)
         self.asked.append(Asked(request.path, dict(request.headers)))
+        if request.path == "/api/models" and not self.refusal:
+            return web.json_response([{"id": one} for one in self.repositories if self._fits(one, request.query)])
         repository = request.path.removeprefix("/api/models/")
         if self.refusal or repository not in self.repositories:
             status, headers = self.refusal or (404, {"X-Error-Code": "RepoNotFound"})
             return web.json_response({"error": "no"}, status=status, headers=headers)
         told = {"id": repository, "sha": "a" * 40, "siblings": self.repositories[repository], "private": False}
         return web.json_response({**told, "tags": [], "downloads": 0, "likes": 0})
+
+    def _fits(self, repository: str, query: Mapping[str, str]) -> bool:
+        return query["filter"] == "gguf" and query.get("search", "").casefold() in repository.casefold()
 
 
 @asynccontextmanager

@@ -167,3 +167,25 @@ async def test_a_hub_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pyte
     async with library(tmp_path) as house:
         with pytest.raises(PullFailed, match="the hub cannot be reached"):
             await house.pull(f"hf.co/{REPOSITORY}")
+
+
+async def test_repositories_are_found_by_what_their_names_have(tmp_path: Path, hub: Hub) -> None:
+    hub.offer(REPOSITORY, {})
+    hub.offer("owner/other", {})
+    async with library(tmp_path) as house:
+        assert await house.library.search("tiny", 5) == [REPOSITORY]
+        assert await house.library.search("", 1) == [REPOSITORY]
+        hub.refusal = 429, {}
+        with pytest.raises(PullFailed, match="the hub says 429"):
+            await house.library.search("tiny", 5)
+
+
+async def test_the_models_of_a_repository_are_told_the_usual_one_first(tmp_path: Path, hub: Hub) -> None:
+    shards = {f"big/m-Q8_0-0000{at}-of-00002.gguf": b"x" * 10 for at in (1, 2)}
+    hub.offer(
+        REPOSITORY, {"m-Q2_K.gguf": b"x", **shards, "m-Q4_K_M.gguf": b"xx", "mmproj-F16.gguf": b"x", "odd.gguf": b"x"}
+    )
+    async with library(tmp_path) as house:
+        told = [(one.tag, one.quantization, one.size, one.usual) for one in await house.library.choices(REPOSITORY)]
+    assert told[:2] == [("Q4_K_M", "Q4_K_M", 2, True), ("Q8_0", "Q8_0", 20, False)]
+    assert sorted(told[2:], key=str) == [("Q2_K", "Q2_K", 1, False), ("odd", None, 1, False)]

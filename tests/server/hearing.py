@@ -42,6 +42,35 @@ CLIPS: dict[str, dict[str, Any]] = {
 }
 RATE = 16_000
 PATH = "/v1/audio/transcriptions"
+FORMATS: dict[str, tuple[str, str, dict[str, int]]] = {  # name → container, codec, and how to encode
+    "wav": ("wav", "pcm_s16le", {}),
+    "wav at 48 kHz": ("wav", "pcm_s16le", {"rate": 48_000}),
+    "wav of bytes": ("wav", "pcm_u8", {}),
+    "wav of 24 bits": ("wav", "pcm_s24le", {}),
+    "wav of floats": ("wav", "pcm_f32le", {}),
+    "wav of doubles": ("wav", "pcm_f64le", {}),
+    "wav by A-law": ("wav", "pcm_alaw", {}),
+    "wav by mu-law": ("wav", "pcm_mulaw", {}),
+    "wav by IMA": ("wav", "adpcm_ima_wav", {}),
+    "wav by Microsoft": ("wav", "adpcm_ms", {}),
+    "w64": ("w64", "pcm_s16le", {}),
+    "aiff": ("aiff", "pcm_s16be", {}),
+    "au": ("au", "pcm_s16be", {}),
+    "caf": ("caf", "pcm_s16be", {}),
+    "mp3": ("mp3", "libmp3lame", {"bit_rate": 64_000}),
+    "aac": ("adts", "aac", {"bit_rate": 64_000}),
+    "m4a": ("ipod", "aac", {"bit_rate": 64_000}),
+    "m4a without loss": ("ipod", "alac", {}),
+    "mp4": ("mp4", "aac", {"bit_rate": 64_000}),
+    "mov": ("mov", "pcm_s16le", {}),
+    "ogg": ("ogg", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
+    "ogg of flac": ("ogg", "flac", {}),
+    "flac": ("flac", "flac", {}),
+    "webm": ("webm", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
+    "mkv": ("matroska", "flac", {}),
+    "mpeg": ("mpeg", "mp2", {"bit_rate": 64_000}),
+    "wma": ("asf", "wmav2", {"bit_rate": 64_000}),
+}
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,12 +24,10 @@ from hearing import (
     SPEECH,
     ask,
     clip,
-    encoded,
     files_below,
     form,
     open_house,
     repeated,
-    samples_of,
     wav,
 )
 
@@ -41,6 +40,7 @@ from llamarunner.events import (
     TranscriptionProgress,
 )
 from llamarunner.fleet.launch import Task
+from tests.conftest import eventually
 
 SPOKEN = [name for name, told in CLIPS.items() if told["text"]]
 LONG = CLIPS["long.wav"]
@@ -107,22 +107,6 @@ def cues(vtt: str) -> list[str]:
     return cues
 
 
-async def test_the_official_client_with_the_times_of_words(client: openai.AsyncOpenAI) -> None:
-    told = await client.audio.transcriptions.create(
-        model="demo-whisper",
-        file=SPEECH / "long.wav",
-        response_format="verbose_json",
-        timestamp_granularities=["word"],
-        language="en",
-    )
-    assert told.words
-    assert [word.word for word in told.words] == LONG["text"].split()
-    begins = [begin for said in LONG["segments"] for begin in said["words"]]
-    late = [abs(word.start - begin) for word, begin in zip(told.words, begins, strict=True) if begin is not None]
-    assert max(late) < 0.7
-    assert told.segments is None
-
-
 async def test_the_official_client_streams(client: openai.AsyncOpenAI) -> None:
     stream = await client.audio.transcriptions.create(
         model="whisper-1",
@@ -145,28 +129,6 @@ async def test_the_official_client_translates(client: openai.AsyncOpenAI) -> Non
         told = await client.audio.translations.create(model="whisper-1", file=SPEECH / "german.wav")
     assert told.text == CLIPS["german.wav"]["translation"]
     assert (told.model_extra or {})["language"] == "en"
-
-
-@pytest.mark.parametrize(
-    ("container", "codec", "options"),
-    [
-        ("mp3", "libmp3lame", {"bit_rate": 64_000}),
-        ("ipod", "aac", {"bit_rate": 64_000}),
-        ("mp4", "aac", {"bit_rate": 64_000}),
-        ("ogg", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
-        ("webm", "libopus", {"bit_rate": 32_000, "rate": 48_000}),
-        ("flac", "flac", {}),
-        ("matroska", "flac", {}),
-        ("wav", "pcm_s16le", {"rate": 48_000}),
-        ("wav", "pcm_f32le", {}),
-        ("aiff", "pcm_s16be", {}),
-        ("adts", "aac", {"bit_rate": 64_000}),
-    ],
-)
-async def test_other_formats(house: House, container: str, codec: str, options: dict[str, Any]) -> None:
-    said = encoded(samples_of("transcription.wav"), container, codec, **options)
-    status, told = await ask(house, said)
-    assert (status, told["text"]) == (200, CLIPS["transcription.wav"]["text"])
 
 
 async def test_the_file_may_come_first(house: House) -> None:
@@ -260,6 +222,37 @@ async def test_speech_models_are_shown_started_and_stopped(house: House) -> None
     async with house.client.post(house.url + one + "/stop") as response:
         assert response.status == 200
     assert not process.is_running()
+
+
+@pytest.mark.parametrize(("field", "value"), [("ctx_size", 4096), ("n_gpu_layers", "all"), ("device", ["CUDA0"])])
+async def test_settings_of_llama_cpp_are_refused_for_a_speech_model(house: House, field: str, value: Any) -> None:
+    start = house.url + "/v1/models/demo-whisper/start"
+    async with house.client.post(start, json={"ttl_seconds": 5, field: value}) as response:
+        told = await response.json()
+        assert (response.status, told["error"]["param"]) == (400, field)
+        assert "speech" in told["error"]["message"]
+    async with house.client.get(house.url + "/v1/models/demo-whisper/status") as response:
+        assert (await response.json())["status"] == "unloaded"
+
+
+async def test_a_speech_model_is_started_for_as_long_as_is_wished(house: House) -> None:
+    one = house.url + "/v1/models/demo-whisper"
+    async with house.client.post(one + "/start?wait=true", json={"ttl_seconds": 0}) as response:
+        assert response.status == 200
+    await eventually(lambda: not house.services.supervisor.loaded())
+
+
+async def test_a_playlist_is_no_recording(house: House) -> None:
+    """Nor is the address asked that it names."""
+    with socket.create_server(("127.0.0.1", 0)) as lure:
+        lure.setblocking(False)
+        url = f"http://127.0.0.1:{lure.getsockname()[1]}/a.ts"
+        for text in (f"#EXTM3U\n#EXTINF:9,\n{url}\n#EXT-X-ENDLIST\n", f"ffconcat version 1.0\nfile '{url}'\n"):
+            async with house.client.post(house.url + PATH, data=form(text.encode())) as response:
+                told = await response.json()
+                assert (response.status, told["error"]["param"]) == (400, "file")
+        with pytest.raises(BlockingIOError):
+            lure.accept()
 
 
 # ── many, and accidents ────────────────────────────────────────────────────────────────────────────────────────────

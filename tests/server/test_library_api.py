@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import ollama
 import pytest
@@ -16,8 +17,10 @@ from doors import House, open_house
 from yarl import URL
 
 from llamarunner.config import NO_LIMITS, ApiKey, Door
+from llamarunner.dialects.ollama.names import parse as names_parse
 from tests.conftest import eventually
 from tests.library.places import Registry, digest_of, model_bytes, served
+from tests.server.test_ollama_api import EVIL
 
 Json = dict[str, Any]
 Answer = tuple[int, str, bytes]  # status, type, body
@@ -271,3 +274,30 @@ async def test_the_official_client_pulls_creates_copies_and_deletes(tmp_path: Pa
     assert sorted(name or "" for name in listed) == ["chat:latest", "mario:latest", "other:latest"]
     assert shown.modelfile is not None
     assert "SYSTEM" in shown.modelfile
+
+
+def beside(folder: Path) -> set[Path]:
+    """What lies beside the library."""
+    return {path for path in folder.rglob("*") if "library" not in path.relative_to(folder).parts}
+
+
+async def test_s01_no_name_leads_out_of_the_folder_by_any_route(tmp_path: Path) -> None:
+    """Of the routes that write; those that only read are tried in test_ollama_api."""
+    async with open_house(tmp_path) as house:
+        there = beside(tmp_path)
+        for name in EVIL:
+            quoted = quote(name, safe="")
+            for method, path, document in (
+                ("POST", "/api/pull", {"model": name, "stream": False}),
+                ("POST", "/api/create", {"model": name, "from": "chat", "stream": False}),
+                ("POST", "/api/create", {"model": "a", "files": {name: name}, "stream": False}),
+                ("POST", "/api/copy", {"source": "chat", "destination": name}),
+                ("DELETE", "/api/delete", {"model": name}),
+                ("POST", f"/api/blobs/{quoted}", {}),
+            ):
+                url = URL(house.urls["ollama"] + path, encoded=True)
+                async with house.client.request(method, url, json=document) as response:
+                    assert response.status in (200, 400, 403, 404, 500), (path, name)
+                    if names_parse(name) is None:
+                        assert response.status in (400, 404), (path, name)
+        assert beside(tmp_path) - there <= {tmp_path / "digests.json"}

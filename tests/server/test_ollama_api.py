@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from doors import House, open_house
+from yarl import URL
 
 from llamarunner.config import Door, RateLimits
 
@@ -150,6 +151,9 @@ ERRORS: list[tuple[str, Json | str, int, str]] = [
     ("/api/embed", {"model": "nope"}, 404, 'model "nope" not found, try pulling it first'),
     ("/api/embeddings", {"model": "nope"}, 404, 'model "nope" not found, try pulling it first'),
     (CHAT, {"model": "nope:cloud"}, 403, "ollama cloud is disabled: remote model is unavailable"),
+    ("/api/show", {"model": "nope:7b-cloud"}, 403, "ollama cloud is disabled: remote model details are unavailable"),
+    (CHAT, {"model": "a:local:cloud"}, 400, 'use either :local or :cloud, not both: "a:local:cloud"'),
+    (CHAT, "hello", 400, "invalid character 'h' looking for beginning of value"),
     (CHAT, {"model": "embed", "messages": HELLO}, 400, '"embed" does not support chat'),
     (GENERATE, {"model": "embed", "prompt": "a"}, 400, '"embed" does not support generate'),
     (CHAT, {"model": "fim", "messages": HELLO, "think": True}, 400, '"fim" does not support thinking'),
@@ -217,6 +221,48 @@ async def test_what_is_not_there(tmp_path: Path) -> None:
         async with post(house, "/api/chat", said(), door="lmstudio") as response:
             assert response.status == 404
             assert (await response.json())["error"] == "Unexpected endpoint or method. (POST /api/chat)"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location"),
+    [
+        ("GET", "/api/tags/", 301, "/api/tags"),
+        ("HEAD", "/api//version//", 301, "/api/version"),
+        ("POST", "/api/chat/?a=b//c/", 307, "/api/chat?a=b//c/"),
+        ("DELETE", "/api/delete/", 307, "/api/delete"),
+        ("POST", "/v1//chat/completions/", 307, "/v1/chat/completions"),
+        ("GET", "/v1/models/", 301, "/v1/models"),
+        ("GET", "/api/chat/", 404, None),
+        ("GET", "/api/nothing/", 404, None),
+        ("GET", "/api//../%2f%2fexample.com/", 404, None),
+    ],
+)
+async def test_too_many_slashes_lead_to_the_path_that_is_meant(
+    tmp_path: Path, method: str, path: str, status: int, location: str | None
+) -> None:
+    async with open_house(tmp_path) as house:
+        url = URL(house.urls["ollama"] + path, encoded=True)
+        async with house.client.request(method, url, allow_redirects=False) as response:
+            assert (response.status, response.headers.get("Location")) == (status, location)
+        async with house.client.request("GET", house.urls["lmstudio"] + "/health/", allow_redirects=False) as response:
+            assert response.status == 404, "this is Ollama's way"
+
+
+async def test_a_redirected_chat_is_answered(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        assert (await ask(house, CHAT + "/", said(stream=False)))[1]["done"] is True
+
+
+async def test_a_full_queue_is_told_in_ollamas_words(tmp_path: Path) -> None:
+    async with open_house(tmp_path, supervisor={"queue_length": 1}, flags=("--fake-never",)) as house:
+        waiting = asyncio.ensure_future(ask(house, CHAT, said()))  # noqa: TID251
+        await house.until(lambda: house.leases() == 1)
+        status, answer = await ask(house, CHAT, said())
+        assert (status, answer) == (
+            503,
+            {"error": "server busy, please try again.  maximum pending requests exceeded"},
+        )
+        waiting.cancel()
 
 
 async def test_a_refusal_before_the_first_line_has_its_status(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from doors import House, open_house
 
 from llamarunner.server.ollama_models import VERSION
+from tests.programs.write_gguf import write_model, write_projector
 from tests.server.test_ollama_api import BERT, CHAT, FIM, THINKER, Json, ask, said
 
 
@@ -93,6 +94,21 @@ async def test_all_of_a_model(tmp_path: Path) -> None:
     assert fim["parameters"] == 'stop                           "x"\ntop_k                          3'
     assert fim["system"] == "brief"
     assert str(tmp_path) not in str(verbose), "no path of this machine"
+
+
+async def test_a_projector_is_shown_too(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "eyes" / "eyes.gguf")
+    projector = write_projector(tmp_path / "models" / "eyes" / "mmproj-eyes.gguf")
+    async with open_house(tmp_path, models={"chat": {}}) as house:
+        _, eyes = await ask(house, "/api/show", {"model": "eyes"})
+        _, chat = await ask(house, "/api/show", {"model": "chat"})
+        projector.write_bytes(b"GGUF")
+        status, broken = await ask(house, "/api/show", {"model": "eyes"})
+    assert eyes["projector_info"] == {"clip.has_vision_encoder": True, "general.architecture": "clip"}
+    assert eyes["model_info"]["general.architecture"] == "llama"
+    assert "vision" in eyes["capabilities"]
+    assert "projector_info" not in chat
+    assert (status, str(tmp_path) in broken["error"]) == (400, False)
 
 
 async def test_a_model_that_cannot_be_shown(tmp_path: Path) -> None:

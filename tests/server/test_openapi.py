@@ -13,7 +13,7 @@ import pytest
 from doors import PROGRAMS, House, open_house
 
 from llamarunner.config import ModelSettings
-from llamarunner.server import anthropic_api, guards, listener, openai_api, openapi
+from llamarunner.server import anthropic_api, guards, listener, openai_api, openapi, sdk_api
 from llamarunner.server.models_api import OWNERS
 from llamarunner.server.operation import Count, Flag, Operation, plain
 from tests.server.test_keys import bearing, door
@@ -42,6 +42,7 @@ def test_every_route_of_ours_is_described_and_no_other(name: str) -> None:
     routes = {key: handler for key, handler in listener._routes(name).items() if key[0] != "HEAD"}
     passed = {path for one in openai_api.PATHS | anthropic_api.PATHS for path in (one, f"/v1{one}")}
     passed |= {guards.CHANNEL_PATH}  # OpenAPI has no words for websockets
+    passed |= {path for _, path in sdk_api.ROUTES}  # what LM Studio's SDKs look for
     passed |= {path for _, path in routes if path.startswith("/v1/v1/")}
     ours = {key: handler for key, handler in routes.items() if key[1] not in passed}
     told = {(one.method, one.path): one.handler for one in openapi.operations(name)}
@@ -58,7 +59,9 @@ async def test_the_document_is_whole(tmp_path: Path, name: str) -> None:
     assert all(one["summary"].endswith(".") for one in operations)
     assert len({one["operationId"] for one in operations}) == len(operations) > len(openapi.OPERATIONS)
     assert told["paths"]["/v1/chat/completions"]["post"]["tags"] == ["inference"]
-    assert all("503" in one["responses"] for one in operations), "the cap of connections is everywhere"
+    assert all({"503", "default"} & one["responses"].keys() for one in operations), (
+        "the cap of connections is everywhere"
+    )
     schemas = told["components"]["schemas"]
     assert schemas["ModelStatus"]["properties"]["status"]["enum"] == ["loaded", "loading", "unloaded", "error"]
     assert schemas["Error"]["required"] == ["code", "message", "type", "param"]

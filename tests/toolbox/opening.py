@@ -38,7 +38,8 @@ def written(folder: Path, servers: Mapping[str, object]) -> Path:
 @asynccontextmanager
 async def boxes(servers_file: Path | None = None, **settings: Any) -> AsyncIterator[Toolboxes]:
     """Toolboxes that may use everything on this machine, unless the settings say otherwise."""
-    given = {"allow_ephemeral": True, "allow_private_addresses": True, "servers_file": servers_file, **settings}
+    local = {"allow_ephemeral": True, "allow_private_addresses": True, "connect_seconds": 50}  # a busy machine is slow
+    given = {**local, "servers_file": servers_file, **settings}
     guard = given.pop("outbound", None) or Outbound(OutboundSettings(), set)
     async with Toolboxes(McpSettings(**given), guard) as toolboxes:
         yield toolboxes

@@ -49,7 +49,23 @@ def test_columns_are_as_wide_as_what_is_in_them() -> None:
     lines = list(tables.models({"models": [long, {"name": "b", "size": 12_345_678}]}))
     assert {line.index(cell) for line, cell in zip(lines, ("ID", "f" * 12), strict=False)} == {42}
     assert lines[1].endswith("999 B    2 weeks ago")
-    assert lines[2].split() == ["b", "12", "MB"]
+    assert lines[2].split() == ["b", "-", "12", "MB"]
+
+
+def test_what_writes_down_speech_is_listed_after_the_others() -> None:
+    speech = {"id": "ear", "created": 5, "size": 7, "capabilities": ["transcription"]}
+    every = {"data": [{"id": "m", "capabilities": ["chat"]}, {"id": "of another server"}, speech]}
+    told = tables.with_speech({"models": [{"name": "m:latest"}]}, every)
+    assert [one["name"] for one in told["models"]] == ["m:latest", "ear"]
+    assert told["models"][1]["capabilities"] == ["transcription"]
+    row = re.split(r"\s{2,}", list(tables.models(told))[2])
+    assert (row[:3], row[3].endswith(" years ago")) == (["ear", "-", "7 B"], True)
+
+
+def test_what_writes_down_speech_runs_too() -> None:
+    ears = [{"id": name, "size": 7, "capabilities": ["transcription"], "status": name} for name in ("loaded", "error")]
+    told = tables.with_speech({"models": []}, {"data": ears}, loaded=True)
+    assert [re.split(r"\s{2,}", line) for line in tables.running(told)][1:] == [["loaded", "-", "7 B", "-", "-"]]
 
 
 def test_models_are_chosen_by_how_their_names_begin() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 
 from llamarunner.config import bundled
@@ -115,6 +116,15 @@ async def test_what_cannot_be_loaded_is_told_at_the_start(tmp_path: Path) -> Non
         said, complaint = await asyncio.wait_for(process.communicate(), 20)
         assert (process.returncode, said) == (1, b""), folder.name
         assert b"could not be loaded" in complaint
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are told by Linux alone")
+async def test_it_can_write_no_file_and_leaves_no_image_of_its_memory() -> None:
+    async with running() as worker:
+        process = psutil.Process(worker.process.pid)
+        for limit in (psutil.RLIMIT_CORE, psutil.RLIMIT_FSIZE):
+            assert process.rlimit(limit) == (0, 0)
+        assert (await worker.tell("german.wav"))[0]["text"] == " drei sechs vier"
 
 
 async def test_a_file_that_cannot_be_heard_is_told_as_a_line() -> None:

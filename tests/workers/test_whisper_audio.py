@@ -86,7 +86,7 @@ def test_channels_that_cannot_be_mixed_are_the_file_s_fault(tmp_path: Path, chan
     assert refused.value.code == "invalid_audio"
 
 
-@pytest.mark.parametrize("rate", [1, 999, 2_147_483_647])
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2_147_483_647])
 def test_rates_that_no_recording_has_are_the_file_s_fault(tmp_path: Path, rate: int) -> None:
     """Each sample at 1 Hz would become sixteen thousand."""
     path = Path(file_of(tmp_path, np.zeros(4000, np.int16)))

@@ -18,6 +18,7 @@ from llamarunner.dialects.strict_json import dumps
 from llamarunner.dialects.wire import Dialect, sse
 from llamarunner.errors import (
     BackendFailed,
+    Forbidden,
     InvalidRequest,
     LlamaRunnerError,
     MethodNotAllowed,
@@ -141,7 +142,7 @@ TYPES = frozenset(
         "internal_error",
     }
 )
-_UNTOLD = (InvalidRequest.code, ServerError.code)  # codes that say no more than the type
+_UNTOLD = (InvalidRequest.code, ServerError.code, Forbidden.code)  # codes that say no more than type and status
 _FLAT = (  # what V0 says as a text alone
     RouteNotFound,
     MethodNotAllowed,
@@ -198,8 +199,8 @@ def v1_object(error: LlamaRunnerError) -> dict[str, object]:
     told = openai.error_object(error) | {"param": _param_of(error)}
     if isinstance(error, Unauthorized):
         told["type"] = "invalid_request"
-    elif error.type == "invalid_request":
-        told["type"] = "invalid_request_error"
+    elif error.type == "invalid_request":  # of what its own API knows as well
+        told |= {"type": "invalid_request_error", "code": None if error.code in _UNTOLD else error.code}
     if isinstance(error, UnknownModel | NoModelNamed | ModelFailed):
         return told
     return told | {"message": text_of(error)}

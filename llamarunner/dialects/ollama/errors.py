@@ -47,10 +47,10 @@ class InputTooLong(InvalidRequest):
 
 
 class CloudDisabled(Forbidden):
-    """What Ollama asks of its makers' servers is not asked here."""
+    """What Ollama asks of its makers' servers is not asked here; `what` ends in "is" or "are"."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"ollama cloud is disabled: {what} is unavailable")
+        super().__init__(f"ollama cloud is disabled: {what} unavailable")
 
 
 def text_of(error: LlamaRunnerError) -> str:

@@ -50,6 +50,16 @@ def parse(text: str) -> Name | None:
     return Name(host, namespace, model, tag) if well_formed and _HOST.fullmatch(host) else None
 
 
+def is_remote(text: str) -> bool:
+    """Whether a name asks for a model of Ollama's own servers."""
+    return text.endswith((":cloud", "-cloud"))
+
+
+def contradicts_itself(text: str) -> bool:
+    """Whether a name asks for a model of this machine and for one of Ollama's servers."""
+    return is_remote(text.removesuffix(":local")) and (text.endswith(":local") or text.endswith(":local:cloud"))
+
+
 def shown(model_id: str) -> str:
     """How one of our ids is shown in lists: with a tag, as clients expect."""
     return model_id if ":" in model_id.rpartition("/")[2] else f"{model_id}:{TAG}"

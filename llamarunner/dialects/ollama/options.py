@@ -61,6 +61,14 @@ def sampling(options: Mapping[str, object], context: int) -> dict[str, object]:
     return fields
 
 
+def given(options: Mapping[str, object]) -> dict[str, object]:
+    """Those fields of llama.cpp's request that the options name, without defaults. Raises WrongOption."""
+    fields = _chosen(options, SAMPLING)
+    if fields.get("n_predict", 0) < 0:
+        del fields["n_predict"]
+    return fields
+
+
 def loading(options: Mapping[str, object]) -> dict[str, Any]:
     """The settings of a model that a request asks for; what means "as you like" is left out. Raises WrongOption."""
     chosen = _chosen(options, LOADING)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from llamarunner.dialects import strict_json
+from llamarunner.dialects.ollama import go_json
 from llamarunner.dialects.ollama.durations import keep_alive
 from llamarunner.errors import InvalidRequest
 
@@ -28,6 +29,9 @@ _GO_TYPES = {
     "messages.tool_calls.function.index": "int",
     "tools": "api.Tools",
     "options": "map[string]interface {}",
+    "parameters": "map[string]interface {}",
+    "files": "map[string]string",
+    "adapters": "map[string]string",
     "images": "[]api.ImageData",
     "context": "[]int",
     "dimensions": "int",
@@ -208,7 +212,10 @@ def read(kind: type[R], body: bytes) -> R:
     """Read a body. Raises InvalidRequest."""
     if not body.strip():
         raise InvalidRequest("missing request body")
-    document = strict_json.loads(body)
+    try:
+        document = strict_json.loads(body)
+    except strict_json.NotJson as error:
+        raise InvalidRequest(go_json.told(error.fault)) from None
     try:
         return kind.model_validate(document)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llamarunner.catalog import ModelEntry
-from llamarunner.config import AudioSettings
+from llamarunner.config import SpeechSettings
 from llamarunner.fleet.launch import Launch
 from llamarunner.fleet.runtimes.llama_server import ONE_THREAD_BYTES
 from llamarunner.fleet.runtimes.xllamacpp import ANNOUNCES
@@ -28,32 +28,32 @@ WINDOW_BYTES, WINDOW_SHARE = 80 << 20, 0.09  # of the weights; what the encoder 
 SLOT_BYTES = 100 << 20
 
 
-def memory_needed(entry: ModelEntry, audio: AudioSettings) -> int:
+def memory_needed(entry: ModelEntry, speech: SpeechSettings) -> int:
     """Estimate the bytes that the worker takes at its peak."""
     window = WINDOW_BYTES + int(entry.size * WINDOW_SHARE)
-    batch = batch_size(entry, audio) * window
-    return int(entry.size * LOAD_SHARE) + PROCESS_BYTES + batch + (audio.slots or 1) * SLOT_BYTES
+    batch = batch_size(entry, speech) * window
+    return int(entry.size * LOAD_SHARE) + PROCESS_BYTES + batch + (speech.slots or 1) * SLOT_BYTES
 
 
-def batch_size(entry: ModelEntry, audio: AudioSettings) -> int:
+def batch_size(entry: ModelEntry, speech: SpeechSettings) -> int:
     """How many windows are decoded together."""
-    return audio.batch_size or (1 if entry.size < ONE_THREAD_BYTES else BATCH_SIZE)
+    return speech.batch_size or (1 if entry.size < ONE_THREAD_BYTES else BATCH_SIZE)
 
 
 def describe(
-    entry: ModelEntry, audio: AudioSettings, api_key: str, command: Sequence[str], env: Mapping[str, str]
+    entry: ModelEntry, speech: SpeechSettings, api_key: str, command: Sequence[str], env: Mapping[str, str]
 ) -> Launch:
     """Describe how the worker serves a speech model; `command` starts the worker in the environment `env`."""
-    threads = audio.threads or (1 if entry.size < ONE_THREAD_BYTES else 0)
+    threads = speech.threads or (1 if entry.size < ONE_THREAD_BYTES else 0)
     options = {
         "--model": str(entry.path.parent),
         "--port": "0",
-        "--device": audio.device,
-        "--compute-type": audio.compute_type,
+        "--device": speech.device,
+        "--compute-type": speech.compute_type,
         "--threads": str(threads),
-        "--slots": str(audio.slots or 0),
-        "--batch-size": str(batch_size(entry, audio)),
-        "--beam-size": str(audio.beam_size),
+        "--slots": str(speech.slots or 0),
+        "--batch-size": str(batch_size(entry, speech)),
+        "--beam-size": str(speech.beam_size),
     }
     return Launch(
         runtime="faster-whisper",

@@ -57,12 +57,15 @@ class Voice:
 class Speaker:
     """espeak-ng, ready to speak."""
 
-    def __init__(self) -> None:
-        path = ctypes.util.find_library("espeak-ng")
+    def __init__(self, library: str | None = None, data: str | None = None) -> None:
+        """Load the library and its data from these paths; without them, those of the system. Raises RuntimeError."""
+        path = library or ctypes.util.find_library("espeak-ng")
         if path is None:
             raise RuntimeError(MISSING)
         self._library = ctypes.CDLL(path)
-        self._rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, 0)
+        self._rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data and data.encode(), 0)
+        if self._rate <= 0:
+            raise RuntimeError(f"espeak-ng cannot read its data, at {data or 'the usual place'}")
         self._callback = _Callback(self._take)  # kept: the library holds only a pointer
         self._library.espeak_SetSynthCallback(self._callback)
         self._samples: list[NDArray[np.int16]] = []

@@ -42,10 +42,10 @@ class Clip:
 class Studio:
     """Makes clips: the same ones for the same seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, speaker: Speaker) -> None:
         self.rng = random.Random(seed)
         self.noise = np.random.default_rng(seed)
-        self._speaker = Speaker()
+        self._speaker = speaker
 
     def clip(self, text: str, language: str = "en", speed: int | None = None) -> Clip:
         """A phrase by a voice that was never trained."""
@@ -125,7 +125,7 @@ class Exam:
 
     def __init__(self, path: Path) -> None:
         self.model = WhisperModel(str(path), device="cpu", compute_type="int8", cpu_threads=1)
-        self.studio = Studio(20261121)
+        self.studio = Studio(20261121, Speaker())
 
     def _rate(self, what: str, clips: list[Clip], mark: float | None = None, **options: Any) -> Score:
         return rate(what, ((clip.said, heard(self.model, clip.wave, **options)[0]) for clip in clips), mark)

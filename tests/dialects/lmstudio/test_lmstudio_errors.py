@@ -180,6 +180,19 @@ def test_some_of_v0_are_a_text_alone(error: errors.LlamaRunnerError, status: int
     assert body(ON_V1, error)["message"] == text
 
 
+class PluginForbidden(errors.Forbidden):
+    """An error of another room, known to LM Studio's own API."""
+
+    type = "invalid_request"
+
+
+def test_a_plugin_that_is_not_allowed_is_403_without_a_code() -> None:
+    error = PluginForbidden("Permission denied to use plugin 'mcp/x'.", param="tools")
+    told = {"message": "Permission denied to use plugin 'mcp/x'.", "param": "tools"}
+    assert (NATIVE.status_of(error), body(NATIVE, error)) == (403, {**told, "type": "invalid_request"})
+    assert body(ON_V1, error) == {**told, "type": "invalid_request_error", "code": None}
+
+
 def test_an_unknown_model_is_400_in_v0_and_in_v1_what_our_own_api_documents() -> None:
     expected = {"message": INVALID, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
     assert (V0.status_of(UNKNOWN), body(V0, UNKNOWN)) == (400, expected)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamarunner.dialects.ollama.names import parse, shown
+from llamarunner.dialects.ollama.names import contradicts_itself, is_remote, parse, shown
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,19 @@ def test_ids_are_shown_with_a_tag() -> None:
     assert shown("demo-chat") == "demo-chat:latest"
     assert shown("llama3.2:3b") == "llama3.2:3b"
     assert shown("host:80/a/b") == "host:80/a/b:latest"
+
+
+@pytest.mark.parametrize(
+    ("text", "remote", "contradiction"),
+    [
+        ("a", False, False),
+        ("a:local", False, False),
+        ("a:cloud", True, False),
+        ("a:7b-cloud", True, False),
+        ("a:7b-cloud:local", False, True),
+        ("a:local:cloud", True, True),
+        ("cloud", False, False),
+    ],
+)
+def test_models_of_ollamas_servers(text: str, remote: bool, contradiction: bool) -> None:
+    assert (is_remote(text), contradicts_itself(text)) == (remote, contradiction)
