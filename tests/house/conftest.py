@@ -110,7 +110,7 @@ def environment(folder: Path) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("LLAMARUNNER", "OLLAMA", "HF_", "XDG"))
+        if not name.startswith(("LLAMARUNNER", "LMSTUDIO", "OLLAMA", "HF_", "XDG"))
     }
     return {**kept, "HOME": str(folder / "home")}
 

@@ -80,3 +80,21 @@ async def assert_loaded_and_unloaded(root: str) -> None:
             assert "demo-chat" in [one["model_key"] for one in (await response.json())["models"]]
         async with http.delete(f"{root}/models/unload/llama-3.2-1b-instruct") as response:
             assert (await response.json())["identifier"] == "demo-chat"
+
+
+async def test_its_door_is_told_and_has_no_other_paths(house: House) -> None:
+    url = house.urls["Wrapper"]
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{url}/v1/system/status") as response:
+            assert (await response.json())["proxies"]["wrapper"] == {
+                "status": "running",
+                "port": int(url.split(":")[-1]),
+            }
+        for method, path, status in (
+            ("GET", "/api/lmstudio/nothing", 404),
+            ("PUT", "/api/lmstudio/models/load", 405),
+            ("GET", "/api/v0/models", 404),
+        ):
+            async with http.request(method, url + path) as response:
+                assert response.status == status
+                assert (await response.json())["error"]["message"]
