@@ -93,7 +93,7 @@ async def test_its_door_is_told_and_has_no_other_paths(house: House) -> None:
         for method, path, status in (
             ("GET", "/api/lmstudio/nothing", 404),
             ("PUT", "/api/lmstudio/models/load", 405),
-            ("GET", "/api/v0/models", 404),
+            ("GET", "/api/v1/models", 404),
         ):
             async with http.request(method, url + path) as response:
                 assert response.status == status
