@@ -185,7 +185,7 @@ def load(path: Path | None) -> Loaded:
 
 def greeting(house: Running, loaded: Loaded) -> Iterator[str]:
     """Say in a few lines where the doors are, which models were found, and what to try."""
-    names = {"ollama": "Ollama", "lmstudio": "LM Studio"}
+    names = {"ollama": "Ollama", "lmstudio": "LM Studio", "wrapper": "Wrapper"}
     models = [entry for entry in house.services.catalog.entries if not entry.error]
     listed = (
         ", ".join(entry.id for entry in models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
