@@ -143,7 +143,11 @@ class Library:
             return await asyncio.to_thread(hub.find, name)
         if name.host.casefold() == names.HOST:
             return await registry.find(self._downloads, URL(self._catalog.settings.registry), name)
-        return await registry.find(self._downloads, URL(f"{'http' if insecure else 'https'}://{name.host}"), name)
+        try:
+            base = URL(f"{'http' if insecure else 'https'}://{name.host}")
+        except ValueError:  # a port that is none
+            raise InvalidRequest("invalid model name", param="model") from None
+        return await registry.find(self._downloads, base, name)
 
     async def _bring_blobs(self, wanted: Sequence[Wanted], tell: Tell) -> None:
         with storing():
@@ -238,8 +242,8 @@ class Library:
 
     async def copy(self, source: str, destination: str) -> None:
         """Give a model another name; its weights are not copied. Raises InvalidRequest, NotInstalled, StoreFailed."""
-        old = _parsed(source, f'source "{source}" is invalid')
-        new = _parsed(destination, f'destination "{destination}" is invalid')
+        old = _parsed(source, f'source "{source[:200]}" is invalid')
+        new = _parsed(destination, f'destination "{destination[:200]}" is invalid')
         try:
             entry = self._usable(source, "source")
         except ModelNotFound:
@@ -254,7 +258,7 @@ class Library:
         """
         if not text:
             raise InvalidRequest("model is required", param="model")
-        name = _parsed(text, f'name "{text}" is invalid')
+        name = _parsed(text, f'name "{text[:200]}" is invalid')
         async with self._writing:
             with storing():
                 path = await in_thread(self._existing, name) or self._known_as(text)

@@ -99,7 +99,7 @@ def _typed(key: str, value: object, kind: type) -> object:
         if not isinstance(value, bool):
             raise _wrong(key, kind)
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= abs(value) <= LARGEST:
         raise _wrong(key, kind)
     return kind(value)
 
