@@ -263,7 +263,10 @@ class Library:
             with storing():
                 path = await in_thread(self._existing, name) or self._known_as(text)
                 gone = await in_thread(_manifest_of, path)
-                await in_thread(_remove, path)
+                try:
+                    await in_thread(_remove, path)
+                except FileNotFoundError:  # the catalog does not know yet
+                    raise NotInstalled(f"model '{text[:200]}' not found", param="model") from None
             await self._clear(gone.blobs if gone else ())
         await self._refresh()
 

@@ -281,6 +281,13 @@ async def test_a_recipe_that_cannot_be_followed_makes_nothing(
         assert [name for name in house.left() if name.startswith("manifests")] == []
 
 
+async def test_of_two_who_delete_a_model_one_is_told_that_it_is_not_there(tmp_path: Path) -> None:
+    async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
+        await house.library.copy("tiny", "mine")
+        told = await asyncio.gather(*(house.library.delete("mine") for _ in range(2)), return_exceptions=True)
+        assert [type(one) for one in told] == [type(None), NotInstalled]
+
+
 async def test_no_manifest_is_written_that_would_be_too_long_to_read(tmp_path: Path) -> None:
     async with library(tmp_path) as house:
         eyes = await upload(house, write_projector(tmp_path / "eyes.gguf").read_bytes())
