@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -249,7 +249,8 @@ class Library:
         except ModelNotFound:
             raise NotInstalled(f'model "{source}" not found', param="source") from None
         if old.full.casefold() != new.full.casefold():
-            await self._install(new, (await self._adopted(entry)).data)
+            async with self._borrowed(entry) as manifest:
+                await self._install(new, manifest.data)
 
     async def delete(self, text: str) -> None:
         """Delete a model of the library, and what only it needs. Files of other programs and of the person are refused.
@@ -283,6 +284,13 @@ class Library:
             "copied itself can be deleted here",
             param="model",
         )
+
+    @asynccontextmanager
+    async def _borrowed(self, entry: ModelEntry) -> AsyncIterator[Manifest]:
+        """The manifest of a model, whose blobs stay in the library meanwhile."""
+        first = await self._adopted(entry)
+        with self._holding([layer.digest for layer in first.blobs]):
+            yield await self._adopted(entry)  # again: they may have been cleared away before they were held
 
     async def _adopted(self, entry: ModelEntry) -> Manifest:
         """The manifest of a model, whose blobs are in the library then, by links.

@@ -281,11 +281,21 @@ async def test_a_recipe_that_cannot_be_followed_makes_nothing(
         assert [name for name in house.left() if name.startswith("manifests")] == []
 
 
-async def test_of_two_who_delete_a_model_one_is_told_that_it_is_not_there(tmp_path: Path) -> None:
+async def test_who_deletes_what_somebody_else_has_just_deleted_is_told(tmp_path: Path) -> None:
     async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
         await house.library.copy("tiny", "mine")
-        told = await asyncio.gather(*(house.library.delete("mine") for _ in range(2)), return_exceptions=True)
-        assert [type(one) for one in told] == [type(None), NotInstalled]
+        (house.root / "manifests/registry.ollama.ai/library/mine/latest").unlink()
+        with pytest.raises(NotInstalled, match="model 'mine' not found"):
+            await house.library.delete("mine")
+
+
+async def test_a_copy_is_not_spoiled_by_the_end_of_one_that_shares_its_weights(tmp_path: Path) -> None:
+    async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
+        old, new = "a", "b"
+        await house.library.copy("tiny", old)
+        for _ in range(20):
+            await asyncio.gather(house.library.delete(old), house.library.copy("tiny", new))
+            old, new = new, old
 
 
 async def test_no_manifest_is_written_that_would_be_too_long_to_read(tmp_path: Path) -> None:
