@@ -1,8 +1,8 @@
 """Who runs: every decision of the fleet, without I/O and without a clock.
 
-Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `let_go`, `stop`, `tick`, `shut_down`), each
-with the time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before
-the next, so nothing is ever decided on a stale reading.
+Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `let_go`, `give_up`, `stop`, `tick`,
+`shut_down`), each with the time; effects come out as values for the supervisor to carry out, in order. Each fact is
+handled whole before the next, so nothing is ever decided on a stale reading.
 
 The rules:
 
@@ -132,6 +132,13 @@ class Schedule:
             unit.kept = False
             unit.terms = replace(unit.terms, ttl=0.0, pinned=False)
         return self.tick(now)
+
+    def give_up(self, name: str, now: float) -> list[Effect]:
+        """A child goes on with what its callers have left behind: stop it, unless it has callers again."""
+        unit = self.units[name]
+        if unit.idle:
+            self._retire(unit, "cancelled")
+        return self._settle(now)
 
     def stop(self, name: str, now: float, force: bool = False) -> list[Effect]:
         """The owner wants a unit unloaded: after its callers are done, or at once by force."""

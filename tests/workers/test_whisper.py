@@ -127,6 +127,20 @@ async def test_it_can_write_no_file_and_leaves_no_image_of_its_memory() -> None:
         assert (await worker.tell("german.wav"))[0]["text"] == " drei sechs vier"
 
 
+async def test_it_tells_whether_it_works() -> None:
+    async def status() -> int:
+        async with worker.http.get(worker.url + "/idle", headers=KEY) as response:
+            return response.status
+
+    async with running() as worker:
+        assert await status() == 200
+        asking = worker.http.post(worker.url + "/transcribe", json={"path": str(SPEECH / "long.wav")}, headers=KEY)
+        async with asking as response:
+            assert await status() == 503
+            await response.read()
+        assert await status() == 200
+
+
 async def test_a_file_that_cannot_be_heard_is_told_as_a_line() -> None:
     async with running() as worker:
         (line,) = await worker.tell("fixtures.json")
