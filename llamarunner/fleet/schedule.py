@@ -115,14 +115,15 @@ class Schedule:
             self._fail(unit, death or Death("the model's process ended"), now)
         return self._settle(now)
 
-    def renew(self, name: str, now: float) -> list[Effect]:
+    def renew(self, name: str, now: float, in_any_case: bool = False) -> list[Effect]:
         """A unit is to run with other settings: its process ends once its callers are done.
 
-        Those that wait, or ask from now on, get the next process. Nothing ends if `ask` would refuse them.
+        Those that wait, or ask from now on, get the next process. Nothing ends if `ask` would refuse those that ask,
+        but in any case if so wanted.
         """
         if unit := self.units.get(name):
             self._forgive(unit)
-            if not self._objection(unit, now):
+            if in_any_case or not self._objection(unit, now):
                 self._retire(unit, "asked")
         return self._settle(now)
 

@@ -124,13 +124,16 @@ class Supervisor:
             await instance.gone.wait()
 
     def configure(self, settings: Settings) -> None:
-        """Take over new settings. Instances that they change are unloaded once their callers are done."""
+        """Take over new settings. Instances that they change are unloaded once their callers are done.
+
+        Who waits for one gets the next, with the new settings.
+        """
         before, self._settings, self._rules = self._settings, settings, settings.supervisor
         self._schedule.rules = rules_of(settings)
         now = time.monotonic()
         for name, instance in list(self._instances.items()):
             if changed(before, settings, instance):
-                self._carry_out(self._schedule.stop(name, now))
+                self._carry_out(self._schedule.renew(name, now, in_any_case=True))
         self._carry_out(self._schedule.tick(now))
 
     def reconcile(self, known: Callable[[str], ModelEntry | None]) -> None:

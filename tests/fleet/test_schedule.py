@@ -296,6 +296,7 @@ def test_renewing_forgives_failures_and_ends_nothing_that_could_not_start_again(
     assert fleet.renew("a", 1) == [], "the queue is full"
     assert fleet.units["a"].state is State.LOADED
     assert fleet.renew("unknown", 1) == []
+    assert fleet.renew("a", 1, in_any_case=True) == [Stop("a", "asked")]
 
 
 def test_start_by_hand_is_taken_back_by_one_that_says_so_and_by_no_other() -> None:
@@ -478,10 +479,10 @@ class Fleet(RuleBasedStateMachine):
         self.carry_out(self.fleet.stop(name, self.now, force))
         self.forced = self.closed
 
-    @rule(name=NAMES)
-    def renew(self, name: str) -> None:
+    @rule(name=NAMES, in_any_case=st.booleans())
+    def renew(self, name: str, in_any_case: bool) -> None:
         waiting = dict(self.waiting)
-        self.carry_out(self.fleet.renew(name, self.now))
+        self.carry_out(self.fleet.renew(name, self.now, in_any_case))
         assert waiting.keys() - self.waiting.keys() == set(), "renewing turns nobody away"
 
     @rule(name=NAMES)

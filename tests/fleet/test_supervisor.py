@@ -372,6 +372,18 @@ async def test_overrides_of_a_start_hold_until_the_model_is_unloaded(make_fleet:
         assert contexts() == [own, "512", "1024", own]
 
 
+async def test_new_settings_turn_nobody_away_who_waits_for_a_load(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-slow", "0.3"]}) as fleet:
+        waiting = asyncio.gather(use(fleet, "a"), use(fleet, "a"))
+        await fleet.journal("a").wait_for("start")
+        supervisor = fleet.supervisor
+        other = supervisor._settings.models["a"].merged(ModelSettings(ctx_size=512))
+        supervisor.configure(supervisor._settings.model_copy(update={"models": {"a": other}}))
+        assert len(await waiting) == 2
+        argv = fleet.journal("a").facts("start")[-1]["argv"]
+        assert argv[argv.index("--ctx-size") + 1] == "512"
+
+
 async def test_overriding_a_busy_model_waits_for_its_callers(make_fleet: MakeFleet) -> None:
     async with make_fleet({"a": []}) as fleet:
         async with fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE) as lease:
