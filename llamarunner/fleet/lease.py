@@ -75,7 +75,7 @@ class Lease:
         self.queue_seconds = time.monotonic() - asked - self.load_seconds
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         assert self._instance
         self._supervisor._note_use(self._entry, self._task)
         self._supervisor._leave(self)
