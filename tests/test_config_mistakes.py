@@ -323,7 +323,7 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
         ({"defaults": {"np": 1}}, 'did you mean "parallel"?'),
         ({"port": 1}, "it belongs at $.proxies.ollama.port or $.proxies.lmstudio.port"),
         ({"runtime": {"zzz": 1}}, "known keys: kind, binary"),
-        ({"models": {"a": {"zzz": 1}}}, "46 keys are known here, among them ctx_size, parallel, "),
+        ({"models": {"a": {"zzz": 1}}}, "48 keys are known here, among them ctx_size, parallel, "),
     ],
 )
 def test_an_unknown_key_comes_with_advice(tmp_path: Path, document: Any, advice: str) -> None:
