@@ -8,6 +8,7 @@ Exit codes: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ import click
 from llamarunner import __version__
 from llamarunner.errors import ConfigError, LlamaRunnerError
 from llamarunner.verbs import commands
+from llamarunner.verbs.terminal import harmless
 
 if TYPE_CHECKING:
     from llamarunner.app import Running
@@ -174,6 +176,12 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)  # Python has none for those that were closed
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # what the terminal has no letters for
 
 
 def load(path: Path | None) -> Loaded:
@@ -185,7 +193,7 @@ def load(path: Path | None) -> Loaded:
 
 def greeting(house: Running, loaded: Loaded) -> Iterator[str]:
     """Say in a few lines where the doors are, which models were found, and what to try."""
-    names = {"ollama": "Ollama", "lmstudio": "LM Studio"}
+    names = {"ollama": "Ollama", "lmstudio": "LM Studio", "wrapper": "Wrapper"}
     models = [entry for entry in house.services.catalog.entries if not entry.error]
     listed = (
         ", ".join(entry.id for entry in models[:8]) or "none yet; put GGUF files into a folder named in catalog.folders"
@@ -222,5 +230,5 @@ def example(house: Running, models: list[ModelEntry]) -> str:
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Say what went wrong and leave."""
-    print(f"llamarunner: {message}", file=sys.stderr)
+    print(f"llamarunner: {harmless(message, sys.stderr)}", file=sys.stderr)
     raise SystemExit(code)

@@ -66,7 +66,7 @@ class ModelStarted(Event):
 class ModelStopped(Event):
     name: ClassVar[str] = "model.stopped"
     model_id: str
-    reason: str  # asked, idle, evicted, shutdown
+    reason: str  # asked, idle, evicted, cancelled, shutdown
 
 
 @dataclass(frozen=True, slots=True)

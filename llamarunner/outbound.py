@@ -330,19 +330,24 @@ class Outbound:
         )
 
     @asynccontextmanager
-    async def line(self, *, loopback: bool = False, private: bool = False) -> AsyncIterator[Line]:
-        """Make a line to a host that is asked several times, and whose answers are read as they come."""
+    async def line(
+        self, *, loopback: bool = False, private: bool = False, connect_seconds: float | None = None
+    ) -> AsyncIterator[Line]:
+        """Make a line to a host that is asked several times, and whose answers are read as they come.
+
+        Each address has `connect_seconds` to take a connection.
+        """
         gate = self._gate(loopback, private)
-        async with self._session(gate) as session:
+        async with self._session(gate, connect_seconds) as session:
             yield Line(session, gate)
 
-    def _session(self, gate: _Gate) -> aiohttp.ClientSession:
+    def _session(self, gate: _Gate, connect_seconds: float | None = None) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=_Connector(gate, self.resolver),
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
         )
 
     def _gate(self, loopback: bool, private: bool = False) -> _Gate:
@@ -400,6 +405,8 @@ def _reason(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorDNSError():
             return "The name of the host is not known."
+        case aiohttp.ConnectionTimeoutError():
+            return "The host does not take connections in time."
         case aiohttp.ClientSSLError():
             return "The certificate of the host is not valid, or it does not speak TLS."
         case aiohttp.ClientConnectorError():

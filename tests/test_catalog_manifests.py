@@ -118,6 +118,7 @@ def test_what_a_model_brings_along_is_read(tmp_path: Path) -> None:
     assert (preset.system, preset.template, preset.license) == ("Be kind.", "{{ .Prompt }}", ("MIT",))
     assert preset.parameters == {"stop": ["a"], "num_ctx": 5}
     assert preset.messages == ({"role": "user", "content": "hi"},)
-    touch(tmp_path / f"blobs/sha256-{2:064x}", b"[" * 100_000)
-    assert read_preset(Layout(tmp_path), manifest).parameters == {}
+    for wrong in (b"[" * 100_000, b'{"stop":["\\ud800"]}', b'{"temperature":NaN}'):
+        touch(tmp_path / f"blobs/sha256-{2:064x}", wrong)
+        assert read_preset(Layout(tmp_path), manifest).parameters == {}
     assert read_preset(Layout(tmp_path / "empty"), manifest).system == ""

@@ -203,7 +203,14 @@ def test_two_doors_need_two_addresses(
         return
     port = ollama["port"]
     assert _problems(tmp_path, path.read_text()) == [
-        f"$.proxies.lmstudio.port is {port}, which the other door takes too; each door needs its own host and port"
+        f"$.proxies.lmstudio.port is {port}, which another door takes too; each door needs its own host and port"
+    ]
+
+
+def test_the_third_door_needs_its_own_address_too(tmp_path: Path) -> None:
+    wrapper = {"enabled": True, "port": 1234}
+    assert _problems(tmp_path, json.dumps({"proxies": {"wrapper": wrapper}})) == [
+        "$.proxies.wrapper.port is 1234, which another door takes too; each door needs its own host and port"
     ]
 
 
@@ -316,7 +323,7 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
         ({"defaults": {"np": 1}}, 'did you mean "parallel"?'),
         ({"port": 1}, "it belongs at $.proxies.ollama.port or $.proxies.lmstudio.port"),
         ({"runtime": {"zzz": 1}}, "known keys: kind, binary"),
-        ({"models": {"a": {"zzz": 1}}}, "46 keys are known here, among them ctx_size, parallel, "),
+        ({"models": {"a": {"zzz": 1}}}, "48 keys are known here, among them ctx_size, parallel, "),
     ],
 )
 def test_an_unknown_key_comes_with_advice(tmp_path: Path, document: Any, advice: str) -> None:

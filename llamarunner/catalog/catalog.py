@@ -27,6 +27,7 @@ TICK_SECONDS = 1.0
 BLIND_SECONDS = 5.0  # between scans while the system tells nothing
 _DEBOUNCE_MS = 1_000  # a model that is being copied changes all the time
 _UNFINISHED = (".incomplete", ".lock", ".part", ".tmp", ".downloadInProgress")
+LONGEST_NAME = 1000  # letters; longer ones are not even compared
 _LATEST = ":latest"
 _USUAL_QUANTIZATION = "Q4_K_M"  # what Ollama and llama.cpp take for a name that leaves it open
 _RANKS = {source: rank for rank, source in enumerate(Source)}
@@ -46,6 +47,8 @@ class Snapshot:
                 self._names.setdefault(name, entry)
 
     def find(self, name: str) -> ModelEntry | None:
+        if len(name) > LONGEST_NAME:
+            return None
         wanted = name.strip().casefold()
         for _ in self._aliases:  # each leads on once at most
             target = self._aliases.get(wanted) or self._aliases.get(wanted.removesuffix(_LATEST))

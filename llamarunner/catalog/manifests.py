@@ -182,6 +182,8 @@ def _texts(layout: Layout, manifest: Manifest, kind: str) -> list[str]:
 
 def _json(texts: Sequence[str]) -> object:
     try:
-        return json.loads(texts[0]) if texts else None
+        value = json.loads(texts[0]) if texts else None
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # or it could not be told to anybody
     except (ValueError, RecursionError):
         return None
+    return value

@@ -24,8 +24,10 @@ from llamarunner.config.settings import (
     ServerSettings,
     Settings,
     SupervisorSettings,
+    WrapperDoor,
 )
 from llamarunner.config.webhooks import WebhookSettings
+from llamarunner.config.wrapper import WrapperSettings
 
 __all__ = [
     "LIFE",
@@ -57,6 +59,8 @@ __all__ = [
     "SpeechSettings",
     "SupervisorSettings",
     "WebhookSettings",
+    "WrapperDoor",
+    "WrapperSettings",
     "bundled",
     "effective",
     "find",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -50,10 +51,11 @@ def _doors(settings: Settings) -> Iterator[Mistake]:
     doors = dict(settings.proxies.doors())
     if not doors:
         yield Mistake(("proxies",), "opens no door; enable at least one")
-    if len(doors) == 2 and _collide(*doors.values()):
-        first, second = (("proxies", name, "port") for name in doors)
-        message = f"is {doors['lmstudio'].port}, which the other door takes too; each door needs its own host and port"
-        yield Mistake(second, message, (first, ("proxies", "ollama", "host"), ("proxies", "lmstudio", "host")))
+    for first, second in itertools.combinations(doors, 2):
+        if _collide(doors[first], doors[second]):
+            message = f"is {doors[second].port}, which another door takes too; each door needs its own host and port"
+            places: tuple[NodePath, ...] = (("proxies", first, "port"), ("proxies", first, "host"))
+            yield Mistake(("proxies", second, "port"), message, (*places, ("proxies", second, "host")))
 
 
 def _collide(one: Door, other: Door) -> bool:

@@ -2,7 +2,8 @@
 
 `${NAME}` stands for a variable that must be set, `${NAME:-text}` has a default for one that is unset or empty, and
 `$${` is a plain `${`. A value that is nothing else may become a number, a truth value, a list or an object, where
-the schema wants one; so may the value of `LLAMARUNNER__SECTION__KEY`, which wins over the file.
+the schema wants one; so may the value of `LLAMARUNNER__SECTION__KEY`, which wins over the file. So does
+`LMSTUDIO_HOST`, whose name the wrapper API's clients know.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llamarunner.config.mistakes import Mistake, NodePath
 from llamarunner.config.schema import types_at
 
 PREFIX = "LLAMARUNNER__"
+KNOWN = {"LMSTUDIO_HOST": ("wrapper", "lmstudio_host")}  # names that others gave; ours win over them
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)\}|\$\{")
 _BODY = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
@@ -89,6 +91,10 @@ def coerced(text: str, path: NodePath) -> Any:
 def overridden(value: Any, environ: Mapping[str, str]) -> tuple[Any, dict[NodePath, str]]:
     """Return the document with `LLAMARUNNER__SECTION__KEY` variables put in, and the name of each by its path."""
     origins: dict[NodePath, str] = {}
+    for name, place in KNOWN.items():
+        if environ.get(name) and isinstance(value, dict):
+            value = _with(value, place, environ[name])
+            origins[place] = name
     for name in sorted(environ):
         if name.upper().startswith(PREFIX) and isinstance(value, dict):
             path = tuple(name[len(PREFIX) :].lower().split("__"))

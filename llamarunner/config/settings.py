@@ -19,6 +19,7 @@ from llamarunner.config.outbound import IpNetwork, OutboundSettings
 from llamarunner.config.paths import ConfigPath
 from llamarunner.config.permissions import MEANING, Permissions
 from llamarunner.config.webhooks import WebhookSettings
+from llamarunner.config.wrapper import WrapperSettings
 
 DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY)]
@@ -144,17 +145,26 @@ class LMStudioDoor(Door):
         return super().addresses + ((("127.0.0.1", self.sdk_port),) if self.sdk_port else ())
 
 
+class WrapperDoor(Door):
+    """The door where clients of the wrapper API look."""
+
+    enabled: bool = Field(False, description="Open this door.")
+    port: int = Field(8009, ge=0, le=65_535, description="TCP port; 0 takes any free one.")
+
+
 class Proxies(Frozen):
     """The doors."""
 
     ollama: OllamaDoor = Field(OllamaDoor(), description="Speaks as Ollama does, and OpenAI and Anthropic.")
     lmstudio: LMStudioDoor = Field(LMStudioDoor(), description="Speaks as LM Studio does, and OpenAI and Anthropic.")
+    wrapper: WrapperDoor = Field(
+        WrapperDoor(), description="Has the wrapper API, as LM Studio's door does too, and OpenAI and Anthropic."
+    )
 
     def doors(self) -> Iterator[tuple[str, Door]]:
         """Yield the name and the settings of each door that is to open."""
-        yield from (
-            (name, door) for name, door in (("ollama", self.ollama), ("lmstudio", self.lmstudio)) if door.enabled
-        )
+        doors = (("ollama", self.ollama), ("lmstudio", self.lmstudio), ("wrapper", self.wrapper))
+        yield from ((name, door) for name, door in doors if door.enabled)
 
 
 class Discover(Frozen):
@@ -259,6 +269,7 @@ class Settings(Frozen):
     webhooks: WebhookSettings = Field(WebhookSettings(), description="Who is told what happens here.")
     chats: ChatSettings = Field(ChatSettings(), description="Chats that are kept for clients to go on with.")
     mcp: McpSettings = Field(McpSettings(), description="Which MCP servers give tools to chats.")
+    wrapper: WrapperSettings = Field(WrapperSettings(), description="What stands behind the paths under /api/lmstudio.")
     logging: LoggingSettings = Field(LoggingSettings(), description="What the log tells, and how.")
 
     def for_model(self, model_id: str) -> ModelSettings:

@@ -27,7 +27,9 @@ class Launch:
     """How to start one child program.
 
     `announces` is searched in each line of the child's output; its group `port` tells the port. `health` is a path
-    that answers 200 once the model is loaded; None means that the announcement itself says so.
+    that answers 200 once the model is loaded; None means that the announcement itself says so. `idle` is a path that
+    answers 200 while the child works on nothing, of one that cannot be interrupted within a step: if it goes on with
+    what nobody waits for, it is ended.
     `api_key` is the secret that the child asks for on every request, new for each start. `warnings` tell what was
     left out because this build of the runtime does not know it.
     """
@@ -37,6 +39,7 @@ class Launch:
     announces: re.Pattern[str]
     api_key: str
     health: str | None = None
+    idle: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -35,6 +35,7 @@ class Instance:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     death: Death | None = None
     suspected: bool = False
+    given_up: bool = False  # a caller left in the middle, and its work may still go on
     stop_reason: str | None = None
 
 
@@ -76,9 +77,11 @@ class Lease:
         self.queue_seconds = time.monotonic() - asked - self.load_seconds
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        assert self._instance
         self._supervisor._note_use(self._entry, self._task)
         self._supervisor._leave(self)
+        self._supervisor._wind_down(self._instance, given_up=kind is not None)
 
     @property
     def endpoint(self) -> Endpoint:

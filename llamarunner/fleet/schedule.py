@@ -1,8 +1,8 @@
 """Who runs: every decision of the fleet, without I/O and without a clock.
 
-Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `let_go`, `stop`, `tick`, `shut_down`), each
-with the time; effects come out as values for the supervisor to carry out, in order. Each fact is handled whole before
-the next, so nothing is ever decided on a stale reading.
+Facts go in as method calls (`ask`, `leave`, `started`, `ended`, `renew`, `let_go`, `give_up`, `stop`, `tick`,
+`shut_down`), each with the time; effects come out as values for the supervisor to carry out, in order. Each fact is
+handled whole before the next, so nothing is ever decided on a stale reading.
 
 The rules:
 
@@ -119,14 +119,15 @@ class Schedule:
             self._fail(unit, death or Death("the model's process ended"), now)
         return self._settle(now)
 
-    def renew(self, name: str, now: float) -> list[Effect]:
+    def renew(self, name: str, now: float, in_any_case: bool = False) -> list[Effect]:
         """A unit is to run with other settings: its process ends once its callers are done.
 
-        Those that wait, or ask from now on, get the next process. Nothing ends if `ask` would refuse them.
+        Those that wait, or ask from now on, get the next process. Nothing ends if `ask` would refuse those that ask,
+        but in any case if so wanted.
         """
         if unit := self.units.get(name):
             self._forgive(unit)
-            if not self._objection(unit, now):
+            if in_any_case or not self._objection(unit, now):
                 self._retire(unit, "asked")
         return self._settle(now)
 
@@ -136,6 +137,13 @@ class Schedule:
             unit.kept = False
             unit.terms = replace(unit.terms, ttl=0.0, pinned=False)
         return self.tick(now)
+
+    def give_up(self, name: str, now: float) -> list[Effect]:
+        """A child goes on with what its callers have left behind: stop it, unless it has callers again."""
+        unit = self.units[name]
+        if unit.idle:
+            self._retire(unit, "cancelled")
+        return self._settle(now)
 
     def stop(self, name: str, now: float, force: bool = False) -> list[Effect]:
         """The owner wants a unit unloaded: after its callers are done, or at once by force."""

@@ -15,6 +15,7 @@ and `Child`'s own exit does the rest.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -44,6 +45,7 @@ log = logging.getLogger("llamarunner.fleet")
 
 SUSPECT_PROBES = 2
 SUSPECT_PATH = "/v1/models"  # every runtime has it
+GIVEN_UP_SECONDS = 0.8  # for a child to find that nobody waits any more
 
 Describe = Callable[[ModelEntry, Task, ModelSettings], Launch]
 
@@ -139,13 +141,16 @@ class Supervisor:
             await instance.gone.wait()
 
     def configure(self, settings: Settings) -> None:
-        """Take over new settings. Instances that they change are unloaded once their callers are done."""
+        """Take over new settings. Instances that they change are unloaded once their callers are done.
+
+        Who waits for one gets the next, with the new settings.
+        """
         before, self._settings, self._rules = self._settings, settings, settings.supervisor
         self._schedule.rules = rules_of(settings)
         now = time.monotonic()
         for name, instance in list(self._instances.items()):
             if changed(before, settings, instance):
-                self._carry_out(self._schedule.stop(name, now))
+                self._carry_out(self._schedule.renew(name, now, in_any_case=True))
         self._carry_out(self._schedule.tick(now))
 
     def reconcile(self, known: Callable[[str], ModelEntry | None]) -> None:
@@ -277,7 +282,7 @@ class Supervisor:
     def _awake(self, name: str) -> bool:
         """Whether a unit has a process that is not leaving for good, or will have one."""
         unit, instance = self._schedule.units.get(name), self._instances.get(name)
-        staying = instance is not None and instance.stop_reason not in ("idle", "evicted")
+        staying = instance is not None and instance.stop_reason not in ("idle", "evicted", "cancelled")
         return staying or bool(unit and unit.waiting)
 
     def _override(self, name: str, subject: Subject, overrides: ModelSettings) -> None:
@@ -420,3 +425,27 @@ class Supervisor:
                 instance.suspected = False
                 return
         instance.child.kill(Death("its process stopped answering"))
+
+    def _wind_down(self, instance: Instance, given_up: bool) -> None:
+        """A lease has ended: see that the work of those who left in the middle ends too."""
+        assert instance.child
+        instance.given_up |= given_up
+        if instance.given_up and instance.child.launch.idle and not instance.gone.is_set():
+            self._group.create_task(self._await_idle(instance, instance.child.launch.idle), name="wind down")
+
+    async def _await_idle(self, instance: Instance, path: str) -> None:
+        """End a child that is not idle soon after its last lease."""
+        assert instance.endpoint
+        name = unit_name(instance.entry, instance.task)
+        unit = self._schedule.units[name]
+        since = unit.last_used
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(instance.gone.wait(), GIVEN_UP_SECONDS)
+        if instance.gone.is_set() or not unit.idle:
+            return
+        idle = await self._probe(instance.endpoint, path)
+        if instance.gone.is_set() or unit.last_used > since:
+            return  # the end of the lease that came meanwhile sees to it
+        instance.given_up = not idle
+        if not idle:
+            self._carry_out(self._schedule.give_up(name, time.monotonic()))

@@ -80,7 +80,7 @@ class Spawn:
 @dataclass(frozen=True, slots=True)
 class Stop:
     unit: str
-    reason: str  # asked, idle, evicted, shutdown
+    reason: str  # asked, idle, evicted, cancelled, shutdown
 
 
 @dataclass(frozen=True, slots=True)

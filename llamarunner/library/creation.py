@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llamarunner.catalog import ModelEntry
 from llamarunner.catalog.kinds import Kind, kind_of
-from llamarunner.catalog.manifests import OLLAMA_LAYER, Layer, Layout, Manifest, read_small
+from llamarunner.catalog.manifests import OLLAMA_LAYER, SMALL_BYTES, Layer, Layout, Manifest, read_small
 from llamarunner.catalog.readings import Readings
 from llamarunner.dialects.ollama import options
 from llamarunner.errors import InvalidRequest
@@ -19,6 +19,7 @@ from llamarunner.library.registry import CONFIG_TYPE, MEDIA_TYPE
 
 _ONLY_GGUF = "only GGUF files can be used here"
 _ANY_CONTEXT = 4096
+_MOST_LICENSES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Recipe:
             )
         if not self.from_ and not self.files:
             raise InvalidRequest("neither 'from' or 'files' was specified", param="from")
+        if len(self.license) > _MOST_LICENSES:
+            raise InvalidRequest(f"license must hold at most {_MOST_LICENSES} texts", param="license")
         for digest in (*self.files.values(), *self.adapters.values()):
             canonical(digest)
         options.sampling(self.parameters, _ANY_CONTEXT)
@@ -102,9 +105,18 @@ def with_texts(recipe: Recipe, base: Sequence[Layer], layout: Layout, blobs: Blo
         texts["params"] = _json({**_parameters(base, layout), **recipe.parameters})
     if recipe.messages:
         texts["messages"] = _json(list(recipe.messages))
+    _check_sizes(recipe, texts)
     kept = [Placed(layer) for layer in base if layer.kind not in texts]
     added = [("license", text.encode()) for text in recipe.license] + list(texts.items())
     return kept + [_added(kind, data, blobs) for kind, data in added]
+
+
+def _check_sizes(recipe: Recipe, texts: Mapping[str, bytes]) -> None:
+    """Refuse what would not be read back. Raises InvalidRequest."""
+    for kind, data in (*texts.items(), *(("license", text.encode()) for text in recipe.license)):
+        if len(data) > SMALL_BYTES:
+            field_ = "parameters" if kind == "params" else kind
+            raise InvalidRequest(f"{field_} must have at most {SMALL_BYTES} bytes", param=field_)
 
 
 def _parameters(base: Sequence[Layer], layout: Layout) -> dict[str, object]:
@@ -122,7 +134,7 @@ def _added(kind: str, data: bytes, blobs: Blobs) -> Placed:
 
 
 def configured(layers: Sequence[Layer], layout: Layout, blobs: Blobs) -> tuple[bytes, Placed]:
-    """Write the configuration of a model as Ollama does, and return its manifest; blocks."""
+    """Write the configuration of a model as Ollama does, and return its manifest; blocks. Raises InvalidRequest."""
     first = next(layer for layer in layers if layer.kind == "model")
     header = Readings().read(layout.blob(first.digest)).header
     config = _added("", _json(_configuration(layers, header)), blobs)
@@ -133,7 +145,10 @@ def configured(layers: Sequence[Layer], layout: Layout, blobs: Blobs) -> tuple[b
         "config": placed.layer.document(),
         "layers": [layer.document() for layer in layers],
     }
-    return _json(manifest), placed
+    data = _json(manifest)
+    if len(data) > SMALL_BYTES:
+        raise InvalidRequest("the model has too many parts", param="files")
+    return data, placed
 
 
 def _configuration(layers: Sequence[Layer], header: Header | None) -> dict[str, object]:

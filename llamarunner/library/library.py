@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -165,7 +165,11 @@ class Library:
             return await asyncio.to_thread(hub.find, name)
         if name.host.casefold() == names.HOST:
             return await registry.find(self._downloads, URL(self._catalog.settings.registry), name)
-        return await registry.find(self._downloads, URL(f"{'http' if insecure else 'https'}://{name.host}"), name)
+        try:
+            base = URL(f"{'http' if insecure else 'https'}://{name.host}")
+        except ValueError:  # a port that is none
+            raise InvalidRequest("invalid model name", param="model") from None
+        return await registry.find(self._downloads, base, name)
 
     async def _bring_blobs(self, wanted: Sequence[Wanted], tell: Tell) -> None:
         with storing():
@@ -260,14 +264,15 @@ class Library:
 
     async def copy(self, source: str, destination: str) -> None:
         """Give a model another name; its weights are not copied. Raises InvalidRequest, NotInstalled, StoreFailed."""
-        old = _parsed(source, f'source "{source}" is invalid')
-        new = _parsed(destination, f'destination "{destination}" is invalid')
+        old = _parsed(source, f'source "{source[:200]}" is invalid')
+        new = _parsed(destination, f'destination "{destination[:200]}" is invalid')
         try:
             entry = self._usable(source, "source")
         except ModelNotFound:
             raise NotInstalled(f'model "{source}" not found', param="source") from None
         if old.full.casefold() != new.full.casefold():
-            await self._install(new, (await self._adopted(entry)).data)
+            async with self._borrowed(entry) as manifest:
+                await self._install(new, manifest.data)
 
     async def delete(self, text: str) -> None:
         """Delete a model of the library, and what only it needs. Files of other programs and of the person are refused.
@@ -276,12 +281,15 @@ class Library:
         """
         if not text:
             raise InvalidRequest("model is required", param="model")
-        name = _parsed(text, f'name "{text}" is invalid')
+        name = _parsed(text, f'name "{text[:200]}" is invalid')
         async with self._writing:
             with storing():
                 path = await in_thread(self._existing, name) or self._known_as(text)
                 gone = await in_thread(_manifest_of, path)
-                await in_thread(_remove, path)
+                try:
+                    await in_thread(_remove, path)
+                except FileNotFoundError:  # the catalog does not know yet
+                    raise NotInstalled(f"model '{text[:200]}' not found", param="model") from None
             await self._clear(gone.blobs if gone else ())
         await self._refresh()
 
@@ -298,6 +306,13 @@ class Library:
             "copied itself can be deleted here",
             param="model",
         )
+
+    @asynccontextmanager
+    async def _borrowed(self, entry: ModelEntry) -> AsyncIterator[Manifest]:
+        """The manifest of a model, whose blobs stay in the library meanwhile."""
+        first = await self._adopted(entry)
+        with self._holding([layer.digest for layer in first.blobs]):
+            yield await self._adopted(entry)  # again: they may have been cleared away before they were held
 
     async def _adopted(self, entry: ModelEntry) -> Manifest:
         """The manifest of a model, whose blobs are in the library then, by links.

@@ -25,6 +25,9 @@
 * `query`      switches and numbers behind the question mark.
 * `channel`    the websocket; `channel_chat` is one chat, `channel_news` what it subscribes to, `channel_messages` their
                types and schema; `frames` bounds how those come.
+* `sdk_api`    the sockets of LM Studio's SDKs and who may come in; `sdk_socket` is one of them, `sdk_guests` its
+               client's files, `sdk_endpoints` what the endpoints in the other `sdk_…` files have in common.
+* `labels`     names that clients give to instances; `tap` lets listeners hear what models are asked.
 * `…_api`      the handlers, one file for each language.
 * `openapi`    what they do, described for programs; `operation` is one path in it.
 

@@ -12,10 +12,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from llamarunner.catalog import ModelEntry
+from llamarunner.catalog import NO_PRESET, ModelEntry
 from llamarunner.dialects import chat_turn
 from llamarunner.dialects.chat_turn import Call, Document, Turn
 from llamarunner.dialects.lmstudio.chat_events import Event, Stats, Telling, WhatWasWrong
+from llamarunner.dialects.ollama import presets
 from llamarunner.dialects.sse import Splitter
 from llamarunner.errors import BackendFailed
 from llamarunner.fleet.launch import Task
@@ -123,6 +124,8 @@ class Conversation:
         document = {**self.sampling, "model": self.entry.instance_id, "messages": self._all}
         if told := [chat_turn.function(tool.name, tool.description, tool.parameters) for tool in tools]:
             document["tools"] = told
+        if self.entry.preset != NO_PRESET:
+            document = presets.passed_on(PATH, document, self.entry.preset)
         return upstream.Call(self.entry, Task.GENERATE, PATH, Body(document), self.manner)
 
     def _leased(self, answer: Answer) -> None:

@@ -47,7 +47,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     view = _managed(request)
     check_shown(view, asked.named)
     if asked.from_:
-        _check_source(view, asked.from_, f"model '{asked.from_}' not found")
+        _check_source(view, asked.from_, f"model '{asked.from_[:200]}' not found")
     return await _tell(request, view.services.library.create(_recipe(asked)), asked.stream)
 
 
@@ -55,7 +55,7 @@ async def copy(request: web.Request) -> web.StreamResponse:
     """Give a model one more name."""
     asked = await read(request, CopyRequest)
     view = _managed(request)
-    _check_source(view, asked.source, f'model "{asked.source}" not found')
+    _check_source(view, asked.source, f'model "{asked.source[:200]}" not found')
     check_shown(view, asked.destination)
     await view.services.library.copy(asked.source, asked.destination)
     return web.Response()
@@ -65,7 +65,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Delete a model that was pulled, created or copied here."""
     asked = await read(request, ModelRequest)
     view = _managed(request)
-    _check_source(view, asked.named, f"model '{asked.named}' not found")
+    _check_source(view, asked.named, f"model '{asked.named[:200]}' not found")
     await view.services.library.delete(asked.named)
     return web.Response()
 

@@ -42,6 +42,7 @@ from llamarunner.server import (
     responses_api,
     sdk_api,
     webhooks_api,
+    wrapper_api,
 )
 from llamarunner.server.connection import OPTIONS, Site, check_parser
 from llamarunner.server.services import VIEW, Services, View
@@ -52,7 +53,7 @@ SHUTDOWN_SECONDS = 2  # aiohttp spends it twice
 
 
 def build(door: Door, name: str, services: Services) -> web.Application:
-    """Make the application of one door; `name` is `ollama` or `lmstudio`."""
+    """Make the application of one door; `name` is `ollama`, `lmstudio` or `wrapper`."""
     app = web.Application(middlewares=[guards.record, guards.admit])
     app[VIEW] = View(name, door, services)
     app.on_response_prepare.append(guards.stamp)
@@ -133,6 +134,8 @@ def _routes(name: str) -> dict[tuple[str, str], Handler]:
         routes |= lmstudio_openai.ROUTES | lmstudio_v0.ROUTES | lmstudio_chat.ROUTES
         routes |= lmstudio_models.ROUTES | lmstudio_downloads.ROUTES
         routes |= sdk_api.ROUTES
+    if name in ("lmstudio", "wrapper"):
+        routes |= wrapper_api.ROUTES
     return routes | {("HEAD", path): handler for (method, path), handler in routes.items() if method == "GET"}
 
 

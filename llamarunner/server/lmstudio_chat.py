@@ -16,7 +16,6 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.chats import Entry, NotKept, new_id
-from llamarunner.config import ModelSettings
 from llamarunner.dialects.lmstudio import chat_request, described
 from llamarunner.dialects.lmstudio.chat_events import Event, Telling, document, framed
 from llamarunner.dialects.lmstudio.chat_request import ChatRequest, Integration
@@ -25,7 +24,6 @@ from llamarunner.dialects.usage import Usage
 from llamarunner.errors import LlamaRunnerError
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import AS_IT_IS, Manner
-from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS
 from llamarunner.fleet.subject import unit_name
 from llamarunner.server import relay, upstream
 from llamarunner.server.conversation import Conversation, messages_of
@@ -35,6 +33,7 @@ from llamarunner.server.record import RECORD, log_prompt
 from llamarunner.server.resolve import able
 from llamarunner.server.services import CLIENT, TICKET, VIEW, Services, View
 from llamarunner.server.watch import Patience, Phase, Watch
+from llamarunner.server.wishes import own_manner, wished
 from llamarunner.toolbox import Asker, Ephemeral, Plugin, Toolbox
 
 KIND = "chat"  # of responses that are kept
@@ -224,15 +223,12 @@ async def _before(services: Services, asked: ChatRequest, owner: str) -> list[di
 
 def _manner(request: web.Request, entry: ModelEntry, asked: ChatRequest) -> Manner:
     """How the model is to be run if this request loads it; one that runs already stays as it is."""
-    view = request.app[VIEW]
-    supervisor = view.services.supervisor
-    loaded = supervisor.instance(entry, Task.GENERATE) is not None
-    if asked.context_length is None or loaded or not view.may_manage(request[CLIENT]):
+    view, tokens = request.app[VIEW], asked.context_length
+    if tokens is None:
+        return own_manner(view, entry, Task.GENERATE)
+    if view.services.supervisor.instance(entry, Task.GENERATE) is not None or not view.may_manage(request[CLIENT]):
         return AS_IT_IS
-    settings = view.services.settings.for_model(entry.id)
-    tokens = min(asked.context_length, entry.context_length or asked.context_length)
-    shares = 1 if settings.kv_unified is not False else settings.parallel or DEFAULT_SLOTS
-    return Manner(ModelSettings(ctx_size=min(tokens * shares, MOST_CONTEXT)))
+    return Manner(wished(view, entry, Task.GENERATE, {**entry.preset.parameters, "num_ctx": tokens}))
 
 
 def _asker(request: web.Request) -> Asker:
@@ -246,5 +242,4 @@ def _integration(asked: Integration) -> Plugin | Ephemeral:
     return Ephemeral(asked.server_label or "", asked.server_url or "", asked.allowed_tools, asked.headers or {})
 
 
-MOST_CONTEXT = 16_777_216
 ROUTES: dict[tuple[str, str], Handler] = {("POST", "/api/v1/chat"): chat}

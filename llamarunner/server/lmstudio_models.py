@@ -30,7 +30,7 @@ from llamarunner.server.services import CLIENT, VIEW, View
 async def list_models(request: web.Request) -> web.StreamResponse:
     """List the models, each with its loaded instances."""
     view = request.app[VIEW]
-    return await answer(request, {"models": [await _listed(view, entry) for entry in told(view)]})
+    return await answer(request, {"models": await listed(view)})
 
 
 async def load(request: web.Request) -> web.StreamResponse:
@@ -100,6 +100,11 @@ async def instances(view: View, entry: ModelEntry) -> list[described.Instance]:
         described.Instance(one.entry.instance_id, await loading.config_of(view.services, one))
         for one in loading.ready(view, entry)
     ]
+
+
+async def listed(view: View) -> list[described.Object]:
+    """The models of this door as version 1 tells them."""
+    return [await _listed(view, entry) for entry in told(view)]
 
 
 async def _listed(view: View, entry: ModelEntry) -> described.Object:

@@ -117,7 +117,7 @@ async def system_status(request: web.Request) -> web.Response:
         SystemStatus(
             status="draining" if services.drain.active else "running",
             models=models,
-            proxies={name: _proxy(services, name) for name in DOORS},
+            proxies={name: _proxy(services, name) for name in dict.fromkeys((*DOORS, *_open_doors(services)))},
             system=System(machine.cpu_percent, machine.used_bytes >> 20, machine.available_bytes >> 20),
             version=services.version,
             uptime=services.uptime,
@@ -152,6 +152,10 @@ async def _models(view: View) -> Models:
     processes = [pid for entry in entries for pid in models_api.all_pids(view, entry)]
     memory = await view.services.figures.tree_bytes(processes)
     return Models(len(entries), sum(entry.id in loaded for entry in entries), memory)
+
+
+def _open_doors(services: Services) -> list[str]:
+    return [view.name for view in services.views]
 
 
 def _proxy(services: Services, name: str) -> Proxy:

@@ -74,7 +74,9 @@ class Metrics:
         )
         self._loads = histogram("llamarunner_model_load_seconds", "Time to load a model.", model, buckets=LOAD_BUCKETS)
         self._unloads = counter(
-            "llamarunner_model_unloads", "Models unloaded: asked, idle, evicted, shutdown.", ("model", "reason")
+            "llamarunner_model_unloads",
+            "Models unloaded: asked, idle, evicted, cancelled, shutdown.",
+            ("model", "reason"),
         )
         self._failures = counter("llamarunner_model_failures", "Processes that would not start, or died.", model)
         self._limited = counter("llamarunner_limited", "Requests refused by a limit.", ("door", "limit"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TypeVar
@@ -25,6 +26,7 @@ from llamarunner.server.wishes import own_manner, wished
 
 R = TypeVar("R", bound=requests.Body)
 
+LARGE_BYTES = 1 << 18  # of a body that is read in a thread, for it may take a second
 JSON = "application/json; charset=utf-8"
 
 
@@ -32,7 +34,10 @@ async def read(request: web.Request, kind: type[R]) -> R:
     """Read the body. Raises InvalidRequest, PayloadTooLarge, UnsupportedMedia or RequestTimeout."""
     request[RECORD].dialect = OLLAMA.name
     body.check_type(request)
-    return requests.read(kind, await body.read(request, request.app[VIEW].services.settings.server))
+    raw = await body.read(request, request.app[VIEW].services.settings.server)
+    if len(raw) < LARGE_BYTES:
+        return requests.read(kind, raw)
+    return await asyncio.to_thread(requests.read, kind, raw)
 
 
 async def answer(request: web.Request, document: object) -> web.StreamResponse:

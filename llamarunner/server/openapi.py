@@ -36,9 +36,10 @@ from llamarunner.server import (
     query,
     responses_api,
     webhooks_api,
+    wrapper_operations,
 )
 from llamarunner.server.audio_form import AudioRequest, TranscriptionRequest
-from llamarunner.server.operation import FROM_MODEL, JSON, NOT_FOUND, Asked, Count, Flag, Operation, plain
+from llamarunner.server.operation import FROM_MODEL, JSON, NOT_FOUND, Asked, Choice, Count, Flag, Operation, plain
 from llamarunner.server.services import VIEW
 
 TEXT = "text/plain"
@@ -141,7 +142,12 @@ async def document(request: web.Request) -> web.Response:
 
 def operations(door: str) -> tuple[Operation, ...]:
     """What a door has, by its name."""
-    return OPERATIONS + (lmstudio_operations.OPERATIONS if door == "lmstudio" else ollama_operations.OPERATIONS)
+    own = {
+        "ollama": ollama_operations.OPERATIONS,
+        "lmstudio": lmstudio_operations.OPERATIONS + wrapper_operations.OPERATIONS,
+        "wrapper": wrapper_operations.OPERATIONS,
+    }
+    return OPERATIONS + own[door]
 
 
 _WAIT = Flag("wait", "Answer when the model is loaded, or has failed.")
@@ -232,7 +238,7 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def _rendered(door: str, locked: bool) -> bytes:
     return strict_json.dumps(describe(operations(door) + _inference(), locked))
 
@@ -332,9 +338,11 @@ def _header(meaning: str, schema: Schema) -> Schema:
     return {"description": meaning, "schema": schema}
 
 
-def _query_parameter(one: Flag | Count) -> Schema:
+def _query_parameter(one: Flag | Count | Choice) -> Schema:
     schema: Schema = {"type": "string", "enum": list(query.SWITCH), "default": "false"}
-    if isinstance(one, Count):
+    if isinstance(one, Choice):
+        schema = {"type": "string", "enum": list(one.words)}
+    elif isinstance(one, Count):
         schema = {"type": "integer", "minimum": 0, "maximum": one.most, "default": one.default}
     return {"name": one.name, "in": "query", "description": one.meaning, "schema": schema}
 

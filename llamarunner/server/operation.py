@@ -41,6 +41,15 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words in the query; any if it is not there."""
+
+    name: str
+    meaning: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One path of ours. `answer` and `body` are types; a `media` that is not JSON has `str` or `bytes`, and None is an
     answer without a body. One that `streams` may be a line of JSON for each object.
@@ -58,7 +67,7 @@ class Operation:
     body: Any = None
     body_media: str = JSON
     body_required: bool = False
-    parameters: tuple[Flag | Count, ...] = ()  # of the query
+    parameters: tuple[Flag | Count | Choice, ...] = ()  # of the query
     also: Mapping[int, Any] = field(default_factory=dict)
     errors: frozenset[int] = frozenset()
     failure: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class Services:
     started_at: float  # time.monotonic() when the server started
     runtime: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)  # kind and version, as far as known
     views: list[View] = field(default_factory=list)
+    remote_loads: asyncio.Lock = field(default_factory=asyncio.Lock)  # LM Studio loads once more what is loading
     figures: Figures = field(init=False)
     outbound: Outbound = field(init=False)
     webhooks: Webhooks = field(init=False)  # opened by whoever opens the doors

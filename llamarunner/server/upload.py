@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 
 from llamarunner.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, ServerError, UnsupportedMedia
 from llamarunner.server import body
@@ -27,6 +27,7 @@ PIECE = 2**16
 MAX_FIELD = 65_536  # bytes of a field that is no file
 MAX_FIELDS = 64
 FORM_BYTES = 2 * MB  # of all that is not the file
+MAX_LINES = 2000  # before the form, and of all its boundaries and headers
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class _Reading:
 
     async def _parts(self) -> None:
         with _malformed():
-            reader = await self._request.multipart()
+            reader = MultipartReader(self._request.headers, cast(StreamReader, _Lines(self._request.content)))
         while True:
             with _malformed():
                 part = await reader.next()
@@ -151,6 +152,26 @@ class _Reading:
         slowest = self._began + max(idle / 3, self._arrived / body.BYTES_PER_SECOND)
         self._deadline.reschedule(min(now + idle, slowest))
         return piece
+
+
+class _Lines:
+    """A body that has so many lines and no more.
+
+    aiohttp skips what comes before a form line by line, without a pause for others as long as there is some.
+    """
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._left = MAX_LINES
+
+    async def readline(self, **limits: int) -> bytes:
+        if not self._left:
+            raise ValueError("there are too many lines")
+        self._left -= 1
+        return await self._content.readline(**limits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
 
 
 def write_all(file: IO[bytes], piece: bytes) -> None:

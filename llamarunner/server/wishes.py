@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from pydantic import ValidationError
@@ -25,6 +26,10 @@ def wished(view: View, entry: ModelEntry, task: Task, options: Mapping[str, obje
     if tokens := wanted.get("ctx_size"):
         tokens = max(LEAST_CONTEXT, min(tokens, entry.context_length or tokens))
         wanted["ctx_size"] = tokens * (1 if settings.kv_unified is not False else settings.parallel or DEFAULT_SLOTS)
+    if rows := wanted.get("batch_size"):
+        wanted["batch_size"] = max(rows, settings.parallel or DEFAULT_SLOTS)  # a row for each slot, or llama.cpp aborts
+    if threads := wanted.get("threads"):
+        wanted["threads"] = min(threads, os.cpu_count() or threads)  # with more, all who share the model crawl
     if settings.model_draft is None or task is not Task.GENERATE:
         wanted.pop("spec_draft_n_max", None)
     try:

@@ -52,7 +52,9 @@ def find(host: str | None = None, key: str | None = None, environ: Mapping[str, 
     """
     environ = os.environ if environ is None else environ
     named = host or next((environ[name] for name in HOST_VARIABLES if environ.get(name, "").strip()), None)
-    key = key or environ.get(KEY_VARIABLE) or None
+    key = (key or environ.get(KEY_VARIABLE) or "").strip() or None
+    if key and not key.isprintable():
+        raise WrongAddress("The API key has characters that no key may have.")
     given = parse(named) if named else None
     if given and key:
         return Address(given.host, given.port, given.tls, given.path, key)
@@ -74,6 +76,9 @@ def parse(text: str) -> Address:
     try:
         parts = urlsplit(f"//{rest}")
         port = parts.port
+        (parts.hostname or "").encode("idna")
+        if re.search(r"\s", rest) or not parts.path.isascii():
+            raise ValueError
     except ValueError:
         raise WrongAddress(f"'{text[:200]}' is no address of a server; write HOST, HOST:PORT or a URL.") from None
     if scheme not in ("", "http", "https") or parts.query or parts.username:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from llamarunner.verbs.client import BrokenOff, Json
+from llamarunner.verbs.terminal import harmless
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-# What could steer a terminal instead of being shown on it.
-_CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, 0x0D, *range(0x0E, 0x20), *range(0x7F, 0xA0)])
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class Answer:
             self._thinking = False
 
     def _write(self, text: str) -> None:
-        self.out.write(text.translate(_CONTROLS) if self.out.isatty() else text)
+        self.out.write(harmless(text, self.out))
         self.out.flush()
 
 

@@ -12,6 +12,7 @@ from llamarunner.errors import LlamaRunnerError
 from llamarunner.verbs import tables
 from llamarunner.verbs.answers import Answer, figures
 from llamarunner.verbs.client import Client, Json
+from llamarunner.verbs.terminal import harmless, say
 
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
@@ -122,7 +123,7 @@ def _exchange(work: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         pass
     except LlamaRunnerError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
+        print(f"Error: {harmless(error.message, sys.stderr)}", file=sys.stderr)
     print()
 
 
@@ -164,7 +165,7 @@ def _command(chat: Chat, text: str) -> bool:
 
 
 def _show(chat: Chat) -> None:
-    print("\n".join(tables.shown(chat.client.ask("POST", "/api/show", {"model": chat.model}))))
+    say("\n".join(tables.shown(chat.client.ask("POST", "/api/show", {"model": chat.model}))))
 
 
 def _set(chat: Chat, text: str) -> str:

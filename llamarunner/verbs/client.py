@@ -59,9 +59,9 @@ class Client:
         address = self.address
         kind = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
         connection = kind(address.host, address.port, timeout=CONNECT_SECONDS)
-        headers = {"User-Agent": f"llamarunner/{__version__}", "Accept": "application/json"}
+        headers: dict[str, str | bytes] = {"User-Agent": f"llamarunner/{__version__}", "Accept": "application/json"}
         if address.key:
-            headers["Authorization"] = f"Bearer {address.key}"
+            headers["Authorization"] = f"Bearer {address.key}".encode()
         if body is not None:
             headers["Content-Type"] = "application/json"
         data = None if body is None else json.dumps(body).encode()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 import click
 
 from llamarunner.errors import LlamaRunnerError
+from llamarunner.verbs.terminal import say
 
 if TYPE_CHECKING:
     from llamarunner.verbs.chat import Chat
@@ -78,7 +79,7 @@ def ls(asking: Asking, beginning: str) -> None:
 
     answer = asking.client.ask("GET", "/api/tags")
     answer = tables.beginning(tables.with_speech(answer, asking.client.ask("GET", "/v1/models")), beginning)
-    _print(answer) if asking.as_json else print("\n".join(tables.models(answer)))
+    _print(answer) if asking.as_json else say("\n".join(tables.models(answer)))
 
 
 listed = copy(ls)  # its other name
@@ -93,7 +94,7 @@ def ps(asking: Asking) -> None:
 
     answer = asking.client.ask("GET", "/api/ps")
     answer = tables.with_speech(answer, asking.client.ask("GET", "/v1/models"), loaded=True)
-    _print(answer) if asking.as_json else print("\n".join(tables.running(answer)))
+    _print(answer) if asking.as_json else say("\n".join(tables.running(answer)))
 
 
 @click.command()
@@ -109,7 +110,7 @@ def show(asking: Asking, model: str, only: str | None, verbose: bool) -> None:
     if asking.as_json:
         _print(answer)
     else:
-        print(answer.get(only, "") if only else "\n".join(tables.shown(answer)))
+        say(str(answer.get(only, "")) if only else "\n".join(tables.shown(answer)))
 
 
 @click.command()
@@ -181,7 +182,7 @@ VERBS = (run, pull, ls, ps, show, stop, rm, cp)
 
 def _asked(words: tuple[str, ...]) -> str | None:
     """What is asked for one answer: what is piped in, and then the prompt; None for a chat."""
-    piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
+    piped = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace").strip()
     asked = "\n\n".join(part for part in (piped, " ".join(words)) if part)
     return None if not asked and sys.stdin.isatty() else asked
 
@@ -227,8 +228,8 @@ def _print_answer(chat: Chat, asked: str) -> None:
 
 
 def _print(answer: Json) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    say(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
 def _print_line(line: Json) -> None:
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    say(json.dumps(line, ensure_ascii=False))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from llamarunner.verbs.client import BrokenOff, Json
 from llamarunner.verbs.tables import size
+from llamarunner.verbs.terminal import harmless
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -47,9 +48,11 @@ def bars(lines: Iterable[Json], out: TextIO | None = None) -> None:
         for line in lines:
             digest, total, done = line.get("digest"), line.get("total"), line.get("completed", 0)
             if digest is None:
-                console.print(line.get("status", ""))
+                console.print(harmless(str(line.get("status", "")), console.file))
             elif digest not in tasks:
-                tasks[digest] = progress.add_task(str(line["status"]), total=total, completed=done)
+                tasks[digest] = progress.add_task(
+                    harmless(str(line["status"]), console.file), total=total, completed=done
+                )
             else:  # rich leaves the first step out of the speed, which is what had come before
                 progress.update(tasks[digest], completed=done)
 
@@ -63,5 +66,5 @@ def plain(lines: Iterable[Json], clock: Callable[[], float] = time.monotonic) ->
             continue
         far = f": {100 * done // total}% of {size(total)}" if total else ""
         if status != told or far:
-            print(status + far, file=sys.stderr, flush=True)
+            print(harmless(status + far, sys.stderr), file=sys.stderr, flush=True)
         told, told_at = status, clock()

@@ -9,7 +9,8 @@ the arguments 2.
   fact: `segment`, `progress` (seconds done, and of the whole if the file tells), and at last `done` or `error`. An
   empty line every second means that the work goes on, or waits for its turn. Hanging up ends the work before the
   model's next step.
-* `GET /health`, `GET /v1/models`, and `GET /props`, which tells the slots as llama.cpp does.
+* `GET /health`, `GET /v1/models`, and `GET /props`, which tells the slots as llama.cpp does. `GET /idle` answers 200
+  when nothing is decoded or waits for it, else 503.
 
 The recording is read from a path. The key is known to the server alone, and so are the paths.
 """
@@ -59,6 +60,7 @@ class Hearing:
         app.router.add_get("/health", self._about)
         app.router.add_get("/v1/models", self._about)
         app.router.add_get("/props", self._about)
+        app.router.add_get("/idle", self._about_work)
         app.router.add_post("/transcribe", self._transcribe)
         return app
 
@@ -73,6 +75,9 @@ class Hearing:
 
     async def _about(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "total_slots": self._model.slots})
+
+    async def _about_work(self, _: web.Request) -> web.Response:
+        return web.json_response({"at_work": self._at_work}, status=503 if self._at_work else 200)
 
     async def _transcribe(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(**await request.json())

@@ -296,6 +296,7 @@ def test_renewing_forgives_failures_and_ends_nothing_that_could_not_start_again(
     assert fleet.renew("a", 1) == [], "the queue is full"
     assert fleet.units["a"].state is State.LOADED
     assert fleet.renew("unknown", 1) == []
+    assert fleet.renew("a", 1, in_any_case=True) == [Stop("a", "asked")]
 
 
 def test_start_by_hand_is_taken_back_by_one_that_says_so_and_by_no_other() -> None:
@@ -350,6 +351,20 @@ def test_what_is_let_go_stops_when_it_is_idle_even_if_it_was_started_by_hand() -
     assert fleet.next_tick(3) == 3
     assert fleet.tick(3) == [Stop("a", "idle")]
     assert fleet.let_go("unknown", 4) == []
+
+
+def test_what_its_callers_left_behind_is_stopped_without_blame_unless_there_are_callers_again() -> None:
+    fleet = schedule()
+    fleet.ask(1, "a", HOUR, 0, keep=True)
+    fleet.started("a", 0)
+    assert fleet.give_up("a", 1) == [], "there is a caller"
+    assert fleet.leave(1, 2) == []
+    assert fleet.give_up("a", 3) == [Stop("a", "cancelled")]
+    assert fleet.give_up("a", 3) == [], "it stops already"
+    assert fleet.ask(2, "a", HOUR, 4) == []
+    assert fleet.ended("a", None, 5) == [Spawn("a")]
+    assert fleet.started("a", 6) == [Grant(2, "a")]
+    assert fleet.units["a"].kept
 
 
 def test_schedule_that_is_not_ticked_is_overdue() -> None:
@@ -527,19 +542,26 @@ class Fleet(RuleBasedStateMachine):
         self.carry_out(self.fleet.stop(name, self.now, force))
         self.forced = self.closed
 
-    @rule(name=NAMES)
-    def renew(self, name: str) -> None:
+    @rule(name=NAMES, in_any_case=st.booleans())
+    def renew(self, name: str, in_any_case: bool) -> None:
         waiting = dict(self.waiting)
-        self.carry_out(self.fleet.renew(name, self.now))
+        self.carry_out(self.fleet.renew(name, self.now, in_any_case))
         unit, others = self.fleet.units.get(name), self.fleet.resident
         no_room = unit is not None and not any(other.may_go(unit) for other in others)
-        assert no_room or waiting.keys() == self.waiting.keys(), "renewing turns nobody away"
+        assert no_room or waiting.keys() - self.waiting.keys() == set(), "renewing turns nobody away"
 
     @rule(name=NAMES)
     def let_go(self, name: str) -> None:
         self.carry_out(self.fleet.let_go(name, self.now))
         unit = self.fleet.units.get(name)
         assert unit is None or not unit.idle, "what is let go and idle stops at once"
+
+    @precondition(lambda self: self.children)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        waiting = dict(self.waiting)
+        self.carry_out(self.fleet.give_up(data.draw(st.sampled_from(sorted(self.children))), self.now))
+        assert waiting.keys() - self.waiting.keys() == set(), "giving up turns nobody away"
 
     @rule(seconds=st.floats(0.01, 30))
     def time_passes(self, seconds: float) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,9 @@ from llamarunner.events import ModelLoading, ModelStarted, ModelStopped
 from llamarunner.fleet.launch import Task
 from llamarunner.fleet.lease import Manner
 from llamarunner.fleet.subject import Subject, unit_name
+from llamarunner.fleet.supervisor import GIVEN_UP_SECONDS
 from llamarunner.fleet.unit import State
+from llamarunner.server.client import Client
 from tests.conftest import Fleet, MakeFleet, alive, eventually
 
 
@@ -237,6 +242,67 @@ async def test_child_that_answers_a_probe_is_left_alone(make_fleet: MakeFleet) -
         assert fleet.supervisor.loaded() == ["a"]
 
 
+@asynccontextmanager
+async def stuck(make_fleet: MakeFleet) -> AsyncIterator[tuple[Fleet, Callable[[float], Awaitable[None]]]]:
+    """A model whose child tells whether it works, and one that leaves it in the middle, which it does not notice."""
+    async with make_fleet({"a": []}) as fleet, Client() as client:
+        launch = fleet.supervisor._describe
+        fleet.supervisor._describe = lambda *asked: replace(launch(*asked), idle="/idle")
+
+        async def leave_behind(seconds: float) -> None:
+            body = json.dumps({"fake": {"stuck": seconds}}).encode()
+            lease = fleet.supervisor.lease(fleet.entry("a"), Task.GENERATE)
+            with contextlib.suppress(ExceptionGroup):
+                async with lease, asyncio.TaskGroup() as group:
+                    group.create_task(client.request("POST", lease.endpoint, "/completion", body))
+                    await fleet.journal("a").wait_for("request")
+                    raise ConnectionError
+
+        yield fleet, leave_behind
+
+
+async def test_work_that_was_left_behind_is_ended_without_blame(make_fleet: MakeFleet) -> None:
+    async with stuck(make_fleet) as (fleet, leave_behind):
+        await use(fleet, "a")
+        first = pid_of(fleet, "a")
+        await leave_behind(60)
+        await eventually(lambda: not alive(first), 5)
+        await eventually(lambda: state_of(fleet, "a") is State.UNLOADED)
+        assert fleet.events()[-1] == ModelStopped("a", "cancelled")
+        await use(fleet, "a")
+        assert [type(event) for event in fleet.events()] == [ModelLoading, ModelStarted]
+
+
+async def test_work_that_was_left_behind_goes_on_while_somebody_else_has_the_model(make_fleet: MakeFleet) -> None:
+    async with stuck(make_fleet) as (fleet, leave_behind):
+        await use(fleet, "a")
+        first = pid_of(fleet, "a")
+        await leave_behind(60)
+        await use(fleet, "a", 2 * GIVEN_UP_SECONDS)
+        assert state_of(fleet, "a") is State.LOADED
+        assert alive(first)
+        await eventually(lambda: not alive(first), 5)
+
+
+async def test_child_that_has_noticed_stays(make_fleet: MakeFleet) -> None:
+    async with stuck(make_fleet) as (fleet, leave_behind):
+        await use(fleet, "a")
+        await leave_behind(0.1)
+        instance = fleet.supervisor.instance(fleet.entry("a"))
+        assert instance
+        assert instance.given_up
+        await eventually(lambda: not instance.given_up, 5)
+        assert state_of(fleet, "a") is State.LOADED
+
+
+async def test_closing_does_not_wait_for_what_was_left_behind(make_fleet: MakeFleet) -> None:
+    async with stuck(make_fleet) as (fleet, leave_behind):
+        await use(fleet, "a")
+        await leave_behind(60)
+        await fleet.supervisor.close()
+        assert fleet.events()[-1] == ModelStopped("a", "shutdown")
+
+
 async def test_f13_start_and_stop_racing_from_fifty_callers_leave_one_child_or_none(make_fleet: MakeFleet) -> None:
     async with make_fleet({"a": []}) as fleet:
 
@@ -313,6 +379,18 @@ async def test_overrides_of_a_start_hold_until_the_model_is_unloaded(make_fleet:
         await fleet.supervisor.stop(entry)
         await use(fleet, "a")
         assert contexts() == [own, "512", "1024", own]
+
+
+async def test_new_settings_turn_nobody_away_who_waits_for_a_load(make_fleet: MakeFleet) -> None:
+    async with make_fleet({"a": ["--fake-slow", "0.3"]}) as fleet:
+        waiting = asyncio.gather(use(fleet, "a"), use(fleet, "a"))
+        await fleet.journal("a").wait_for("start")
+        supervisor = fleet.supervisor
+        other = supervisor._settings.models["a"].merged(ModelSettings(ctx_size=512))
+        supervisor.configure(supervisor._settings.model_copy(update={"models": {"a": other}}))
+        assert len(await waiting) == 2
+        argv = fleet.journal("a").facts("start")[-1]["argv"]
+        assert argv[argv.index("--ctx-size") + 1] == "512"
 
 
 async def test_overriding_a_busy_model_waits_for_its_callers(make_fleet: MakeFleet) -> None:

@@ -30,7 +30,7 @@ class House:
     process: asyncio.subprocess.Process
     folder: Path
     greeting: list[str] = field(default_factory=list)
-    urls: dict[str, str] = field(default_factory=dict)  # "Ollama" and "LM Studio" → base URL
+    urls: dict[str, str] = field(default_factory=dict)  # "Ollama", "LM Studio", "Wrapper" → base URL
 
     @property
     def url(self) -> str:
@@ -98,7 +98,7 @@ async def start(
     async with asyncio.timeout(20):
         while line := (await process.stdout.readline()).decode():
             house.greeting.append(line.rstrip())
-            if match := re.match(r"  (Ollama|LM Studio) +(http://\S+)", line):
+            if match := re.match(r"  (Ollama|LM Studio|Wrapper) +(http://\S+)", line):
                 house.urls[match[1]] = match[2]
             if line.startswith("  Try"):
                 return house
@@ -110,7 +110,7 @@ def environment(folder: Path) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("LLAMARUNNER", "OLLAMA", "HF_", "XDG"))
+        if not name.startswith(("LLAMARUNNER", "LMSTUDIO", "OLLAMA", "HF_", "XDG"))
     }
     return {**kept, "HOME": str(folder / "home")}
 

@@ -34,7 +34,7 @@ def surroundings(house: House) -> dict[str, str]:
     return environment(house.folder) | {"LLAMARUNNER_HOST": house.urls["Ollama"]}
 
 
-async def run(folder: Path, *words: str, env: Mapping[str, str], stdin: str | None = None) -> Ran:
+async def run(folder: Path, *words: str, env: Mapping[str, str], stdin: str | bytes | None = None) -> Ran:
     """Run a verb in a folder, with something piped in or nothing."""
     process = await asyncio.create_subprocess_exec(
         *PROGRAM,
@@ -46,7 +46,7 @@ async def run(folder: Path, *words: str, env: Mapping[str, str], stdin: str | No
         cwd=folder,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(None if stdin is None else stdin.encode()), 30)
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode() if isinstance(stdin, str) else stdin), 30)
     finally:
         if process.returncode is None:
             process.kill()
@@ -54,7 +54,7 @@ async def run(folder: Path, *words: str, env: Mapping[str, str], stdin: str | No
     return Ran(process.returncode or 0, out.decode(), err.decode())
 
 
-async def verb(house: House, *words: str, stdin: str | None = None) -> Ran:
+async def verb(house: House, *words: str, stdin: str | bytes | None = None) -> Ran:
     """Run a verb that finds the house by the environment."""
     return await run(house.folder, *words, env=surroundings(house), stdin=stdin)
 

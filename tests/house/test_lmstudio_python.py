@@ -16,7 +16,7 @@ from tests.house.conftest import House, OpenHouse
 QUESTION = "What is the capital of France?"
 ANSWER = "The capital of France is Paris."
 COLD: Any = {"temperature": 0.0}
-LONG: Any = {"maxTokens": 400, "temperature": 1.5}
+ENDLESS: Any = {"structured": {"type": "gbnf", "gbnfGrammar": 'root ::= "a" root'}}  # until the context is full
 RED = base64.b64decode(  # 10×10 pixels
     "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mP8z8BQz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC"
 )
@@ -83,7 +83,7 @@ async def test_answers_of_the_asynchronous_client(host: str) -> None:
         assert stream.result().content == result.content
         assert kinds == {"reasoningStartTag", "reasoning", "reasoningEndTag", "none"}
         assert (progress[0], progress[-1], progress) == (0.0, 1.0, sorted(progress))
-        stream = await model.complete_stream("One, two,", config=LONG)
+        stream = await model.complete_stream("One, two,", config=ENDLESS)
         async for _ in stream:
             await stream.cancel()
         assert stream.result().stats.stop_reason == "userStopped"
@@ -126,7 +126,7 @@ async def test_the_synchronous_client(host: str) -> None:
             model = client.llm.model("demo-chat")
             assert [one.identifier for one in client.list_loaded_models()] == ["demo-chat"]
             assert model.respond(QUESTION, config=COLD).content.endswith(ANSWER)
-            with model.complete_stream("One, two,", config=LONG) as stream:
+            with model.complete_stream("One, two,", config=ENDLESS) as stream:
                 for _ in stream:
                     stream.cancel()
             assert stream.result().stats.stop_reason == "userStopped"

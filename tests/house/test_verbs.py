@@ -9,14 +9,22 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.house.conftest import House, OpenHouse, environment
-from tests.house.terminal import Ran, run, surroundings, verb
+from tests.house.terminal import Ran, run, surroundings, terminal, verb
 from tests.verbs.test_address import FREE
 
 CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris.\n"
+STEERING = {
+    "model": "steering",
+    "from": "demo-chat",
+    "system": "\x1b[2J\x9b1mcafé",
+    "license": "\x1b]0;title\x07",
+    "stream": False,
+}
 HEAVY = ("aiohttp", "asyncio", "pydantic", "jsonschema", "rich", "yaml", "huggingface_hub", "llamarunner.server")
 
 
@@ -24,6 +32,12 @@ HEAVY = ("aiohttp", "asyncio", "pydantic", "jsonschema", "rich", "yaml", "huggin
 async def house(open_house: OpenHouse) -> AsyncIterator[House]:
     async with open_house() as house:
         yield house
+
+
+async def make(house: House, model: dict[str, object]) -> None:
+    url = f"{house.urls['Ollama']}/api/create"
+    async with aiohttp.ClientSession() as session, session.post(url, json=model) as made:
+        assert made.status == 200
 
 
 def table(ran: Ran) -> list[list[str]]:
@@ -89,6 +103,36 @@ async def test_what_is_piped_in_comes_before_the_prompt(house: House) -> None:
     system = await verb(house, *words, "--verbose", CAPITAL, stdin="")
     assert system.out == PARIS
     assert re.match(r"total \d+\.\d\d s, load .*, answer \d+ tokens at [\d.]+/s\n", system.err)
+
+
+async def test_bytes_that_are_no_text_are_said_as_far_as_they_are(house: House) -> None:
+    ran = await verb(house, "run", "--no-think", "demo-chat", stdin=f"{CAPITAL} ".encode() + b"\xff\xfe")
+    assert ran.code == 0, ran.err
+    assert ran.out
+
+
+async def test_any_standard_streams_will_do(house: House) -> None:
+    await make(house, STEERING)
+    narrow = surroundings(house) | {"PYTHONIOENCODING": "ascii"}
+    shown = await run(house.folder, "show", "steering", "--only", "system", env=narrow)
+    assert (shown.code, shown.err) == (0, "")
+    assert "caf?" in shown.out
+    program = f"{sys.executable} -m llamarunner run --no-think demo-chat {CAPITAL!r} <&-"
+    process = await asyncio.create_subprocess_shell(program, stdout=asyncio.subprocess.PIPE, env=surroundings(house))
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert out.decode() == PARIS
+
+
+async def test_what_is_known_of_a_model_cannot_steer_the_terminal(house: House) -> None:
+    await make(house, STEERING)
+    async with terminal(house.folder, "show", "steering", env=surroundings(house)) as screen:
+        shown = await screen.until("]0;title")
+        assert await screen.end() == 0
+    async with terminal(house.folder, "show", "steering", "--only", "system", env=surroundings(house)) as screen:
+        only = await screen.until("café")
+    assert "\x1b" not in shown + only
+    assert "\x9b" not in shown + only
+    assert "\x1b" in (await verb(house, "show", "steering", "--only", "system")).out, "a file gets all of it"
 
 
 async def test_mistakes_end_with_a_word_and_a_code(house: House) -> None:

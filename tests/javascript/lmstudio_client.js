@@ -29,7 +29,8 @@ seen.context = await model.getContextLength();
 const result = await model.respond(QUESTION, COLD);
 seen.answer = [result.nonReasoningContent, result.stats.stopReason, result.stats.predictedTokensCount];
 seen.thinks = result.reasoningContent.length > 0;
-const long = model.complete("One, two,", { maxTokens: 400, temperature: 1.5 });
+const endless = { type: "gbnf", gbnfGrammar: 'root ::= "a" root' }; // until the context is full
+const long = model.complete("One, two,", { structured: endless });
 for await (const _ of long) {
   await long.cancel();
 }

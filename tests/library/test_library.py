@@ -18,6 +18,7 @@ import pytest
 import llamarunner.library
 from llamarunner import app
 from llamarunner.catalog import Catalog, Source
+from llamarunner.catalog.manifests import SMALL_BYTES
 from llamarunner.dialects.ollama.errors import WrongOption
 from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError
 from llamarunner.events import Bus
@@ -252,6 +253,21 @@ DIGEST = "sha256:" + "a" * 64
             WrongOption,
             'option "num_ctx" must be of type integer',
         ),
+        (
+            {"name": "x", "from_": "tiny", "system": "é" * SMALL_BYTES},
+            InvalidRequest,
+            "system must have at most 1048576",
+        ),
+        (
+            {"name": "x", "from_": "tiny", "messages": ({"role": "user", "content": "a" * SMALL_BYTES},)},
+            InvalidRequest,
+            "messages must have at most 1048576",
+        ),
+        (
+            {"name": "x", "from_": "tiny", "license": ("a",) * 101},
+            InvalidRequest,
+            "license must hold at most 100 texts",
+        ),
     ],
 )
 async def test_a_recipe_that_cannot_be_followed_makes_nothing(
@@ -263,6 +279,32 @@ async def test_a_recipe_that_cannot_be_followed_makes_nothing(
             await create(house, **recipe)
         assert told.value.message.startswith(text)
         assert [name for name in house.left() if name.startswith("manifests")] == []
+
+
+async def test_who_deletes_what_somebody_else_has_just_deleted_is_told(tmp_path: Path) -> None:
+    async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
+        await house.library.copy("tiny", "mine")
+        (house.root / "manifests/registry.ollama.ai/library/mine/latest").unlink()
+        with pytest.raises(NotInstalled, match="model 'mine' not found"):
+            await house.library.delete("mine")
+
+
+async def test_a_copy_is_not_spoiled_by_the_end_of_one_that_shares_its_weights(tmp_path: Path) -> None:
+    async with library(tmp_path, catalog=with_folder(tmp_path, "tiny")) as house:
+        old, new = "a", "b"
+        await house.library.copy("tiny", old)
+        for _ in range(20):
+            await asyncio.gather(house.library.delete(old), house.library.copy("tiny", new))
+            old, new = new, old
+
+
+async def test_no_manifest_is_written_that_would_be_too_long_to_read(tmp_path: Path) -> None:
+    async with library(tmp_path) as house:
+        eyes = await upload(house, write_projector(tmp_path / "eyes.gguf").read_bytes())
+        files = {"m": await upload(house, model_bytes(tmp_path)), **{str(count): eyes for count in range(8000)}}
+        with pytest.raises(InvalidRequest, match="too many parts"):
+            await create(house, "x", files=files)
+        assert house.names() == []
 
 
 async def test_uploads_that_are_no_models_are_refused(tmp_path: Path) -> None:

@@ -238,7 +238,9 @@ async def test_an_unknown_model_is_told_as_ollama_does(tmp_path: Path, registry:
             await anext(lines)
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b/c/d", "a:b:c", "x/..", "/etc/passwd", "a\\b", "a\x00", "%2e%2e/x"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b/c/d", "a:b:c", "x/..", "/etc/passwd", "a\\b", "a\x00", "%2e%2e/x", "a:99999/b/c"]
+)
 async def test_what_is_no_name_is_refused_before_anything_is_asked(
     tmp_path: Path, registry: Registry, name: str
 ) -> None:

@@ -156,6 +156,7 @@ class Server:
         self.args = args
         self.journal = journal
         self.loaded = False
+        self.stuck_until = 0.0
         self.spoiled = not args.fake_once or not os.path.exists(args.fake_once + ".done")
         if args.fake_once:
             open(args.fake_once + ".done", "w").close()
@@ -165,6 +166,7 @@ class Server:
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.health)
         app.router.add_get("/props", self.props)
+        app.router.add_get("/idle", self.idle)
         app.router.add_get("/metrics", self.metrics)
         app.router.add_post("/{path:.*}", self.generate)
         return app
@@ -180,6 +182,9 @@ class Server:
 
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    async def idle(self, request: web.Request) -> web.Response:
+        return web.json_response({}, status=503 if time.monotonic() < self.stuck_until else 200)
 
     async def props(self, request: web.Request) -> web.Response:
         granted = {"n_ctx": int(self.args.ctx_size or 4096)}
@@ -224,7 +229,8 @@ class Server:
     async def answer(self, request: web.Request, body: Json, fake: Json) -> web.StreamResponse:
         if "print" in fake:
             print(fake["print"], flush=True)
-        await asyncio.sleep(fake.get("prefill", 0))
+        self.stuck_until = time.monotonic() + fake.get("stuck", 0)
+        await asyncio.sleep(max(fake.get("prefill", 0), fake.get("stuck", 0)))
         if "status" in fake:
             return error(fake["status"], fake.get("message", "as you wish"), fake.get("type", "server_error"))
         tokens = ["x" * fake["line"]] if "line" in fake else [f"t{i} " for i in range(fake.get("tokens", 5))]

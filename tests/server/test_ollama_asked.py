@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 from doors import House, open_house
 
 from llamarunner.config import Door
+from llamarunner.fleet.runtimes.llama_server import DEFAULT_SLOTS
 from llamarunner.fleet.unit import State, Unit
 from tests.server.test_ollama_api import BERT, CHAT, GENERATE, Json, ask, lines, post, said
 
@@ -106,17 +108,25 @@ async def test_what_the_model_has_anyway_starts_nothing(tmp_path: Path) -> None:
         assert contexts(house) == [None, "4"], "Ollama's least"
 
 
+async def test_no_wish_makes_the_model_useless_for_the_others(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={"chat": {}}) as house:
+        await talk(house, options={"num_batch": 1, "num_thread": 4096})
+        settings = house.services.supervisor.ready()[0].settings
+        assert settings.batch_size == DEFAULT_SLOTS, "llama.cpp aborts with fewer rows than slots"
+        assert settings.threads == os.cpu_count(), "more would be in each other's way"
+
+
 async def test_what_the_owner_started_otherwise_stays_for_those_who_do_not_mind(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
-        async with house.post("/v1/models/chat/start?wait=true", {"ctx_size": 300, "threads": 2}) as response:
+        async with house.post("/v1/models/chat/start?wait=true", {"ctx_size": 300, "threads": 1}) as response:
             assert response.status == 200
         await talk(house)
         await talk(house, options={"num_ctx": 300})
-        await talk(house, options={"num_thread": 2})
+        await talk(house, options={"num_thread": 1})
         assert contexts(house) == ["300"]
         await talk(house, options={"num_ctx": 400})
         assert contexts(house) == ["300", "400"]
-        assert house.services.supervisor.ready()[0].settings.threads == 2, "what nobody wished otherwise stays"
+        assert house.services.supervisor.ready()[0].settings.threads == 1, "what nobody wished otherwise stays"
 
 
 async def test_those_who_wish_for_different_things_are_all_served(tmp_path: Path) -> None:

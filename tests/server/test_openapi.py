@@ -37,14 +37,15 @@ async def described(house: House, name: str = "lmstudio", **headers: str) -> Any
         return await response.json()
 
 
-def test_every_route_of_ours_is_described_and_no_other() -> None:
-    routes = {key: handler for key, handler in listener._routes("lmstudio").items() if key[0] != "HEAD"}
+@pytest.mark.parametrize("name", ["lmstudio", "wrapper"])
+def test_every_route_of_ours_is_described_and_no_other(name: str) -> None:
+    routes = {key: handler for key, handler in listener._routes(name).items() if key[0] != "HEAD"}
     passed = {path for one in openai_api.PATHS | anthropic_api.PATHS for path in (one, f"/v1{one}")}
     passed |= {guards.CHANNEL_PATH}  # OpenAPI has no words for websockets
     passed |= {path for _, path in sdk_api.ROUTES}  # what LM Studio's SDKs look for
     passed |= {path for _, path in routes if path.startswith("/v1/v1/")}
     ours = {key: handler for key, handler in routes.items() if key[1] not in passed}
-    told = {(one.method, one.path): one.handler for one in openapi.operations("lmstudio")}
+    told = {(one.method, one.path): one.handler for one in openapi.operations(name)}
     assert told == {(method, plain(path)): handler for (method, path), handler in ours.items()}
 
 

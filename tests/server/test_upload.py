@@ -170,6 +170,16 @@ async def test_what_is_no_form(house: House, kind: str, body: bytes, status: int
         assert "error" in await response.json()
 
 
+@pytest.mark.parametrize(("lines", "status"), [(3, 200), (3000, 400)], ids=["a few", "many"])
+async def test_what_comes_before_the_form_is_skipped_within_bounds(house: House, lines: int, status: int) -> None:
+    """Line by line, and what has come already without a pause: millions would stop the server for all."""
+    file = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + clip("german.wav") + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    data = b"\n" * lines + file
+    async with house.client.post(house.url + PATH, data=data, headers=headers) as response:
+        assert response.status == status, await response.text()
+
+
 async def test_prompts_are_text(house: House) -> None:
     """Neither commands of the model in a prompt nor a prompt of any length changes what is done."""
     for prompt in ("<|startoftranscript|><|en|><|translate|>", "<|startoftranscript|><|de|><|transcribe|>"):

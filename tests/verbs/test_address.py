@@ -47,10 +47,24 @@ def test_addresses_are_read_as_ollama_reads_them(text: str, url: str) -> None:
     assert parse(text).url == url
 
 
-@pytest.mark.parametrize("text", ["host:port", "host:99999", "ftp://host", "http://me@host", "[::1", "host?x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("host:port", "host:99999", "ftp://host", "http://me@host", "[::1", "host?x"),
+        *("a..b", "a" * 64, "a b", "host/a b", "host/é", "host/\udcff"),
+    ],
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(WrongAddress, match="is no address of a server"):
         parse(text)
+
+
+def test_a_key_that_cannot_be_sent_is_refused() -> None:
+    environ = {"LLAMARUNNER_HOST": "host", "LLAMARUNNER_API_KEY": " of a file\n"}
+    assert find(environ=environ).key == "of a file"
+    for key in ("a\nb", "a\udcff"):
+        with pytest.raises(WrongAddress, match="API key"):
+            find(key=key, environ=environ)
 
 
 def test_the_option_goes_over_the_environment_and_that_over_the_settings(tmp_path: Path) -> None:

@@ -127,6 +127,25 @@ async def test_it_can_write_no_file_and_leaves_no_image_of_its_memory() -> None:
         assert (await worker.tell("german.wav"))[0]["text"] == " drei sechs vier"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a step is stuck in a named pipe, which it does not have")
+async def test_stuck_in_a_step_it_says_that_it_works_and_ends_at_once_when_told_to(tmp_path: Path) -> None:
+    async def status() -> int:
+        async with worker.http.get(worker.url + "/idle", headers=KEY) as response:
+            return response.status
+
+    os.mkfifo(pipe := tmp_path / "recording")
+    async with running() as worker:
+        assert await status() == 200
+        await worker.tell("german.wav")
+        assert await status() == 200
+        async with worker.http.post(worker.url + "/transcribe", json={"path": str(pipe)}, headers=KEY) as response:
+            assert await response.content.readline() == b"\n"
+            assert await status() == 503
+        assert await status() == 503, "nobody waits any more, and still it works"
+        worker.process.terminate()
+        assert await asyncio.wait_for(worker.process.wait(), 5) == 0
+
+
 async def test_a_file_that_cannot_be_heard_is_told_as_a_line() -> None:
     async with running() as worker:
         (line,) = await worker.tell("fixtures.json")

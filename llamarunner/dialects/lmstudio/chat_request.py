@@ -19,6 +19,7 @@ Setting = Literal["off", "low", "medium", "high", "on"]
 LEVELS = ("low", "medium", "high")
 RESPONSE_ID = r"^resp_"
 MOST_TOKENS = 2**31 - 1
+MOST_CONTEXT = 2**22
 
 
 class Strict(BaseModel):
@@ -106,7 +107,9 @@ class ChatRequest(Strict):
     repeat_penalty: float | None = Field(None, ge=0, le=1e6, description="1 is none.")
     max_output_tokens: Tokens | None = Field(None, description="Most tokens that a round of the answer may have.")
     reasoning: Setting | None = Field(None, description="Whether, or how hard, the model thinks.")
-    context_length: Tokens | None = Field(None, description="For the model, if this request loads it.")
+    context_length: int | None = Field(
+        None, ge=1, le=MOST_CONTEXT, description="For the model, if this request loads it."
+    )
     store: bool = Field(True, description="Keep the chat; the answer has a `response_id`.")
     previous_response_id: str | None = Field(None, pattern=RESPONSE_ID, description="Response to go on from.")
 

@@ -11,6 +11,7 @@ from llamarunner.errors import InvalidRequest
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
 _LONGEST = 2**63 / 1e9  # seconds that Go can hold
+_MOST_LETTERS = 100  # no span of time needs more, and each part of one takes time to read
 
 
 def parse_duration(text: str) -> float:
@@ -18,7 +19,7 @@ def parse_duration(text: str) -> float:
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0.0
-    if not rest:
+    if not rest or len(rest) > _MOST_LETTERS:
         raise _invalid(text)
     seconds = 0.0
     while rest:
@@ -44,6 +45,8 @@ def keep_alive(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         kind = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}[type(value)]
         raise InvalidRequest(f"Unsupported type: '{kind}'", param="keep_alive")
+    if isinstance(value, int):
+        value = max(-_LONGEST, min(value, _LONGEST))  # not every integer is a float
     seconds = parse_duration(value) if isinstance(value, str) else float(value)
     return math.inf if seconds < 0 or seconds >= _LONGEST else seconds
 

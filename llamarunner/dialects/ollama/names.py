@@ -8,6 +8,7 @@ from dataclasses import dataclass
 HOST = "registry.ollama.ai"
 NAMESPACE = "library"
 TAG = "latest"
+LONGEST = 1000  # letters; the parts of a name come to less
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
@@ -37,6 +38,8 @@ class Name:
 
 def parse(text: str) -> Name | None:
     """Read a name; None if it is none. No part of one can leave a folder: none begins with a dot or has a slash."""
+    if len(text) > LONGEST:
+        return None
     _, scheme, after = text.partition("://")
     rest = after if scheme else text
     head, colon, tag = rest.rpartition(":")

@@ -6,7 +6,7 @@ A number that should be whole may come as a float, and null means that it was no
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +48,7 @@ LOADING: Mapping[str, Option] = {
     "draft_num_predict": Option(int, "spec_draft_n_max"),
 }
 _GO_NAMES = {int: "integer", float: "float32", bool: "boolean", list: "array"}
+LARGEST = sys.float_info.max  # integers may be larger, and are no float then
 LONGEST = 10  # times the context: what an answer without a limit is limited to
 
 
@@ -98,7 +99,7 @@ def _typed(key: str, value: object, kind: type) -> object:
         if not isinstance(value, bool):
             raise _wrong(key, kind)
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= abs(value) <= LARGEST:
         raise _wrong(key, kind)
     return kind(value)
 

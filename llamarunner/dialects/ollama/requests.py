@@ -6,10 +6,11 @@ What has the wrong type is refused in the words of Go's decoder, which say the f
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, JsonValue, ValidationError, model_validator
 
 from llamarunner.dialects import strict_json
 from llamarunner.dialects.ollama import go_json
@@ -37,6 +38,7 @@ _GO_TYPES = {
     "dimensions": "int",
     "top_logprobs": "int",
 } | dict.fromkeys(("stream", "raw", "truncate", "logprobs", "verbose", "insecure"), "bool")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 _JSON_TYPES = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
 
@@ -49,9 +51,8 @@ def _base64(text: str) -> str:
 
 
 def _first_wrong(text: str) -> int:
-    return next(
-        (at for at, letter in enumerate(text) if not ((letter.isascii() and letter.isalnum()) or letter in "+/=")), 0
-    )
+    wrong = _NOT_BASE64.search(text)
+    return wrong.start() if wrong else 0
 
 
 def _think(value: object) -> object:
@@ -77,6 +78,9 @@ def _top_logprobs(value: int) -> int:
     return value
 
 
+T = TypeVar("T")
+
+ListOf = Annotated[list[T], FailFast()]  # all that is wrong with a long list would take seconds to tell
 Image = Annotated[str, AfterValidator(_base64)]
 Think = Annotated[Any, AfterValidator(_think)]
 KeepAlive = Annotated[Any, AfterValidator(_keep_alive)]  # seconds, infinity for ever, None if it was not given
@@ -111,8 +115,8 @@ class Message(Body):
     role: str = ""
     content: str = ""
     thinking: str = ""
-    images: list[Image] = []
-    tool_calls: list[ToolCall] = []
+    images: ListOf[Image] = []
+    tool_calls: ListOf[ToolCall] = []
     tool_name: str = ""
     tool_call_id: str = ""
 
@@ -132,8 +136,8 @@ class Inference(Body):
 
 
 class ChatRequest(Inference):
-    messages: list[Message] = []
-    tools: list[dict[str, JsonValue]] = []
+    messages: ListOf[Message] = []
+    tools: ListOf[dict[str, JsonValue]] = []
 
 
 class GenerateRequest(Inference):
@@ -141,9 +145,9 @@ class GenerateRequest(Inference):
     suffix: str = ""
     system: str = ""
     template: str = ""
-    context: list[int] = []
+    context: ListOf[int] = []
     raw: bool = False
-    images: list[Image] = []
+    images: ListOf[Image] = []
 
 
 class EmbedRequest(Body):
@@ -199,7 +203,7 @@ class CreateRequest(ModelRequest):
     license: JsonValue = None
     system: str = ""
     parameters: dict[str, JsonValue] = {}
-    messages: list[Message] = []
+    messages: ListOf[Message] = []
     quantize: str = ""
     quantization: str = ""
     stream: bool = True

@@ -59,6 +59,7 @@ def describe(
         runtime="faster-whisper",
         argv=(*command, *(part for option in options.items() for part in option)),
         announces=ANNOUNCES,
+        idle="/idle",
         api_key=api_key,
         env={**env, **KEEP_MEMORY, "WHISPER_API_KEY": api_key, "HF_HUB_OFFLINE": "1"},
     )

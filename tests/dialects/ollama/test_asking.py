@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from typing import Any
 
@@ -57,6 +58,10 @@ def test_no_answer_is_endless(wanted: int) -> None:
         ({"stop": "a"}, 'option "stop" must be of type array'),
         ({"stop": [1]}, 'option "stop" must be of an array of strings'),
         ({"seed": True}, 'option "seed" must be of type integer'),
+        ({"seed": 10**400}, 'option "seed" must be of type integer'),
+        ({"num_ctx": math.nan}, 'option "num_ctx" must be of type integer'),
+        ({"temperature": -(10**400)}, 'option "temperature" must be of type float32'),
+        ({"temperature": math.inf}, 'option "temperature" must be of type float32'),
     ],
 )
 def test_options_of_the_wrong_type_are_refused(options: dict[str, object], words: str) -> None:

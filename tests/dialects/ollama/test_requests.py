@@ -7,6 +7,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from llamarunner.dialects.ollama.requests import ChatRequest, EmbedRequest, GenerateRequest, ShowRequest, read
 from llamarunner.dialects.strict_json import dumps
@@ -57,6 +58,15 @@ def test_refusals(kind: type, body: object, words: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read(kind, raw)
     assert refused.value.message.endswith(words)
+
+
+@pytest.mark.parametrize("field", ["messages", "tools"])
+def test_only_the_first_fault_of_a_list_is_looked_for(field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(ChatRequest, dumps({field: [0] * 1000}))
+    cause = refused.value.__context__
+    assert isinstance(cause, ValidationError)
+    assert cause.error_count() == 1
 
 
 def test_the_older_name_of_a_model_is_known() -> None:
