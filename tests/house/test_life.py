@@ -126,6 +126,7 @@ async def test_second_signal_skips_the_wait(tmp_path: Path, fake_llama: Path) ->
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.timeout(240)  # several lives of a server
 async def test_f41_no_child_survives_a_killed_server_and_the_next_one_serves(tmp_path: Path, fake_llama: Path) -> None:
     """Killed again and again at random moments, from before its first child to the middle of an answer."""
     dice = random.Random(41)

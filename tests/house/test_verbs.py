@@ -66,7 +66,7 @@ async def test_models_are_listed_run_and_stopped(house: House) -> None:
 async def test_json_is_what_the_api_says(house: House) -> None:
     tags, loaded = await verb(house, "ls", "--json"), await verb(house, "ps", "--json")
     shown = await verb(house, "show", "demo-chat", "--json")
-    answer = await verb(house, "run", "demo-chat", CAPITAL, "--json")
+    answer = await verb(house, "run", "demo-chat", CAPITAL, "--json", "--think")
     copied = await verb(house, "cp", "demo-chat", "mine", "--json")
     deleted = await verb(house, "rm", "mine", "--json")
     stopped = await verb(house, "stop", "demo-chat", "--json")
