@@ -46,7 +46,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models that this door shows."""
+    """The models that this door shows, and those behind it that are loaded."""
 
     total: int
     loaded: int
@@ -147,11 +147,11 @@ async def ollama_greeting(request: web.Request) -> web.Response:
 
 
 async def _models(view: View) -> Models:
-    entries = view.entries
-    loaded = set(view.services.supervisor.loaded())
-    processes = [pid for entry in entries for pid in models_api.pids(view, entry)]
+    loaded = view.loaded
+    entries = {entry.id: entry for entry in (*view.entries, *loaded)}
+    processes = [pid for entry in entries.values() for pid in models_api.pids(view, entry)]
     memory = await view.services.figures.tree_bytes(processes)
-    return Models(len(entries), sum(entry.id in loaded for entry in entries), memory)
+    return Models(len(entries), len(loaded), memory)
 
 
 def _proxy(services: Services, name: str) -> Proxy:

@@ -52,8 +52,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def ps(request: web.Request) -> web.StreamResponse:
     """List the models that are loaded; last the one that is unloaded first."""
     view = request.app[VIEW]
-    loaded = {instance.entry.id for instance in view.services.supervisor.ready()}
-    told = [await _running(view, entry) for entry in _listed(view) if entry.id in loaded]
+    told = [await _running(view, entry) for entry in view.loaded if entry.format == "GGUF"]
     return await answer(request, {"models": sorted(told, key=lambda one: str(one["expires_at"]), reverse=True)})
 
 

@@ -208,6 +208,12 @@ class View:
         """The usable models behind this door, in the catalog's order."""
         return [entry for entry in self.services.catalog.entries if not entry.error and self.shows(entry)]
 
+    @property
+    def loaded(self) -> list[ModelEntry]:
+        """The models behind this door that are loaded, those that the catalog does not show too."""
+        loaded = {instance.entry.id: instance.entry for instance in self.services.supervisor.ready()}
+        return [entry for entry in loaded.values() if self.shows(entry)]
+
     def find(self, name: str) -> ModelEntry:
         """Find a model by any of its names; on Ollama's door also by the longer forms that its clients know.
 

@@ -67,6 +67,16 @@ async def test_what_runs_and_until_when(tmp_path: Path) -> None:
         assert [one["name"] for one in (await get(house, "/api/ps"))["models"]] == ["chat:latest"]
 
 
+async def test_a_model_that_runs_is_told_though_the_catalog_hides_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={}) as house:
+        assert "demo-chat" not in str(await get(house, "/api/tags"))
+        await ask(house, CHAT, {"model": "demo-chat"})
+        assert [one["name"] for one in (await get(house, "/api/ps"))["models"]] == ["demo-chat:latest"]
+        async with house.client.get(house.urls["ollama"] + "/v1/system/status") as answer:
+            models = (await answer.json())["models"]
+    assert (models["total"], models["loaded"], models["memory_usage"] > 0) == (1, 1, True)
+
+
 async def test_all_of_a_model(tmp_path: Path) -> None:
     words: Json = {"metadata": {**THINKER["metadata"], "tokenizer.ggml.tokens": list("abcdefg")}}
     async with open_house(tmp_path, models={"a": words, "c": FIM}) as house:
