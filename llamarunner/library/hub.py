@@ -70,7 +70,7 @@ def find(name: Name) -> Offer:
         )
         files = [_file(one) for one in info.siblings or ()]
     except Exception as error:  # httpx's, huggingface_hub's, and what their readers of JSON raise
-        raise PullFailed(f"pull model manifest: {_reason(error)}") from error
+        raise PullFailed(f"pull model manifest: {_reason(error, base.host)}") from error
     chosen = [(file, "model") for file in choose(files, name.tag)]
     chosen += [(file, "projector") for file in projector(files)]
     place = base / repository / "resolve" / (info.sha or "main")
@@ -157,7 +157,7 @@ def _digest(file: File) -> str:
     return digest
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, host: str | None) -> str:
     from huggingface_hub import errors
 
     match error:
@@ -168,5 +168,5 @@ def _reason(error: Exception) -> str:
         case errors.HFValidationError():
             return "invalid model name"
         case errors.HfHubHTTPError() if error.response is not None:
-            return f"the hub says {error.response.status_code}"
-    return "the hub cannot be reached"
+            return f"{host} says {error.response.status_code}"
+    return f"{host} cannot be reached; is this machine online?"
