@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +97,10 @@ class Library:
     def digest(self, entry: ModelEntry) -> str:
         """The digest of a model, 64 hexadecimal digits; never waits (`digests` tells what it is until it is known)."""
         return self._digests.of(entry)
+
+    async def settle_digests(self, entries: Iterable[ModelEntry]) -> None:
+        """Let the digests of small models be known, so that they do not change once they have been told."""
+        await self._digests.settle(entries)
 
     async def has_blob(self, digest: str) -> bool:
         """Raises InvalidDigest."""

@@ -32,6 +32,7 @@ async def tags(request: web.Request) -> web.StreamResponse:
     """List the models, the newest first."""
     view = request.app[VIEW]
     entries = sorted(_listed(view), key=lambda entry: -entry.created)
+    await view.services.library.settle_digests(entries)
     return await answer(
         request, {"models": [described.listed(entry, view.services.library.digest(entry)) for entry in entries]}
     )
@@ -52,7 +53,9 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def ps(request: web.Request) -> web.StreamResponse:
     """List the models that are loaded; last the one that is unloaded first."""
     view = request.app[VIEW]
-    told = [await _running(view, entry) for entry in view.loaded if entry.format == "GGUF"]
+    entries = [entry for entry in view.loaded if entry.format == "GGUF"]
+    await view.services.library.settle_digests(entries)
+    told = [await _running(view, entry) for entry in entries]
     return await answer(request, {"models": sorted(told, key=lambda one: str(one["expires_at"]), reverse=True)})
 
 
