@@ -211,7 +211,8 @@ def _fetch_if_absent(client: Client, model: str, yes: bool) -> None:
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise NotHere(f"The model '{model}' is not here. Pull it with: llamarunner pull {model}")
-        click.confirm(f"The model '{model}' is not here. Pull it?", default=True, abort=True, err=True)
+        if not click.confirm(f"The model '{model}' is not here. Pull it?", default=True, err=True):
+            click.get_current_context().exit(1)
     _pull(Asking(client, as_json=False), model)
 
 
