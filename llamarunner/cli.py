@@ -59,7 +59,7 @@ def main() -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(version)s", help="Print the version.")
+@click.version_option(__version__, "--version", "-v", message="%(version)s", help="Print the version.")
 def cli() -> None:
     """One server that makes GGUF models on this machine speak every API that tools already use."""
 

@@ -17,6 +17,30 @@ from llamarunner.verbs.terminal import harmless, say
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
 HISTORY_LINES = 1000
+PARAMETERS = frozenset(  # Ollama's options
+    {
+        "num_keep",
+        "seed",
+        "num_predict",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "repeat_last_n",
+        "temperature",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "stop",
+        "num_ctx",
+        "num_batch",
+        "num_gpu",
+        "main_gpu",
+        "num_thread",
+        "use_mmap",
+        "draft_num_predict",
+    }
+)
 HELP = f"""\
   /set system TEXT          What the model is told before all else
   /set parameter NAME VALUE Such as temperature 0.2
@@ -24,7 +48,7 @@ HELP = f"""\
   /set verbose | quiet      Say how long answers take, or not
   /show                     What is known of the model
   /clear                    Forget what was said
-  /bye                      Leave (Ctrl-D)
+  /bye | /exit              Leave (Ctrl-D)
   /help                     This
 
 Ctrl-C stops an answer. Begin with {QUOTES} to write several lines, and end with {QUOTES}."""
@@ -183,6 +207,8 @@ def _set(chat: Chat, text: str) -> str:
             return f"How long answers take is {'' if chat.verbose else 'not '}told."
         case "parameter", said if " " in said:
             name, _, given = said.partition(" ")
+            if name not in PARAMETERS:
+                return f"There is no parameter {name}; there are: {', '.join(sorted(PARAMETERS))}."
             chat.parameters[name] = parameter(name, given.strip())
             return f"{name} is {given.strip()}."
     return "It is one of: /set system TEXT, /set parameter NAME VALUE, /set think | nothink | verbose | quiet."

@@ -79,7 +79,12 @@ def ls(asking: Asking, beginning: str) -> None:
 
     answer = asking.client.ask("GET", "/api/tags")
     answer = tables.beginning(tables.with_speech(answer, asking.client.ask("GET", "/v1/models")), beginning)
-    _print(answer) if asking.as_json else say("\n".join(tables.models(answer)))
+    if asking.as_json:
+        _print(answer)
+    elif beginning and not answer["models"]:
+        say(f"There is no model whose name begins with '{beginning}'.")
+    else:
+        say("\n".join(tables.models(answer)))
 
 
 listed = copy(ls)  # its other name

@@ -97,6 +97,10 @@ async def test_copies_are_models_until_they_are_removed(house: House) -> None:
     assert await verb(house, "rm", "mine:1") == Ran(1, "", "llamarunner: model 'mine:1' not found\n")
 
 
+async def test_a_beginning_that_no_model_has_is_told(house: House) -> None:
+    assert await verb(house, "ls", "xx") == Ran(0, "There is no model whose name begins with 'xx'.\n", "")
+
+
 async def test_what_is_piped_in_comes_before_the_prompt(house: House) -> None:
     words = ("run", "--no-think", "demo-chat")
     assert (await verb(house, *words, stdin=f"{CAPITAL}\n")).out == PARIS

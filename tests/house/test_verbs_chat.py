@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from llamarunner.dialects.ollama.options import LOADING, SAMPLING
+from llamarunner.verbs.chat import PARAMETERS
 from tests.house.conftest import House, OpenHouse, with_fakes
 from tests.house.terminal import CTRL_C, CTRL_D, Terminal, surroundings, terminal
 
@@ -111,6 +113,10 @@ async def test_what_a_model_says_cannot_steer_the_terminal(house: House) -> None
         assert (await screen.until(READY)).endswith("\r\na]0;titleb\r\n\r\n")
 
 
+def test_the_parameters_are_those_that_the_server_takes() -> None:
+    assert {*SAMPLING, *LOADING} == PARAMETERS
+
+
 async def test_commands_change_how_the_model_is_asked(house: House) -> None:
     async with chat(house, "--system", "First.") as screen:
         for line in (
@@ -127,6 +133,8 @@ async def test_commands_change_how_the_model_is_asked(house: House) -> None:
             seen = await screen.until(READY)
         screen.type("/set nonsense\n")
         assert "It is one of: /set system TEXT" in await screen.until(READY)
+        screen.type("/set parameter foo 1\n")
+        assert "There is no parameter foo; there are: draft_num_predict," in await screen.until(READY)
         screen.type("/nonsense\n")
         assert "There is no /nonsense; /help tells" in await screen.until(READY)
         screen.type("/show\n")
