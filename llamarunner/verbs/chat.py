@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from llamarunner.errors import LlamaRunnerError
-from llamarunner.verbs import tables
+from llamarunner.verbs import pictures, tables
 from llamarunner.verbs.answers import Answer, figures
 from llamarunner.verbs.client import Client, Json
 from llamarunner.verbs.terminal import harmless, say
@@ -51,7 +52,12 @@ HELP = f"""\
   /bye | /exit              Leave (Ctrl-D)
   /help                     This
 
+A model that sees takes the pictures whose paths you write.
 Ctrl-C stops an answer. Begin with {QUOTES} to write several lines, and end with {QUOTES}."""
+
+
+class NoPicture(LlamaRunnerError):
+    """A picture that was named cannot be read."""
 
 
 @dataclass(slots=True)
@@ -66,6 +72,7 @@ class Chat:
     verbose: bool = False
     keep_alive: str | None = None
     format: str | None = None
+    sees: bool = False  # whether pictures that are named go along
     parameters: Json = field(default_factory=dict)
     messages: list[Json] = field(default_factory=list)
 
@@ -73,13 +80,30 @@ class Chat:
         """Ask for an answer to what has been said."""
         return self.client.lines("/api/chat", self._body())
 
-    def say(self, text: str) -> None:
-        """Say something and show the answer; Ctrl-C hangs up.
+    def ask(self, text: str, before: str = "") -> None:
+        """Add a question to what is said, and the pictures that it names; not those that `before` it names.
+
+        Raises NoPicture.
+        """
+        found: Sequence[Path] = ()
+        if self.sees:
+            text, found = pictures.taken(text)
+        question: Json = {"role": "user", "content": "\n\n".join(part for part in (before, text) if part)}
+        for path in found:
+            try:
+                question.setdefault("images", []).append(pictures.encoded(path))
+            except OSError as error:
+                raise NoPicture(f"The picture '{path}' cannot be read: {error.strerror}.") from None
+            print(f"Added image '{harmless(str(path), sys.stderr)}'", file=sys.stderr)
+        self.messages.append(question)
+
+    def say(self, text: str, before: str = "") -> None:
+        """Ask and show the answer; Ctrl-C hangs up.
 
         What was said of an answer until then is kept; a question without any answer is forgotten.
         """
         answer = Answer(self.thoughts)
-        self.messages.append({"role": "user", "content": text})
+        self.ask(text, before)
         try:
             with closing(self.lines()) as lines:
                 for line in lines:

@@ -134,20 +134,23 @@ def run(asking: Asking, /, model: str, prompt: tuple[str, ...], yes: bool, **how
     from llamarunner.verbs.chat import Chat, converse
 
     thoughts = not how.pop("hide_thinking")
-    asked = _asked(prompt)
-    if asked is None and asking.as_json:
+    piped, asked = _piped(), " ".join(prompt)
+    interactive = not asked and sys.stdin.isatty()
+    if interactive and asking.as_json:
         raise click.UsageError("An interactive chat cannot be JSON; give a PROMPT.")
-    if asked == "":
+    if not (interactive or piped or asked):
         raise click.UsageError("There is nothing to say; give a PROMPT, or pipe one in.")
-    _fetch_if_absent(asking.client, model, yes)
-    chat = Chat(asking.client, model, thoughts=thoughts, **how)
-    if asked is None:
+    known = _fetch_if_absent(asking.client, model, yes)
+    sees = "vision" in known.get("capabilities", ())
+    chat = Chat(asking.client, model, thoughts=thoughts, sees=sees, **how)
+    if interactive:
         chat.load()
         converse(chat)
     elif asking.as_json:
-        _print_answer(chat, asked)
+        chat.ask(asked, before=piped)
+        _print_answer(chat)
     else:
-        chat.say(asked)
+        chat.say(asked, before=piped)
 
 
 @click.command()
@@ -185,11 +188,8 @@ def cp(asking: Asking, source: str, destination: str) -> None:
 VERBS = (run, pull, ls, ps, show, stop, rm, cp)
 
 
-def _asked(words: tuple[str, ...]) -> str | None:
-    """What is asked for one answer: what is piped in, and then the prompt; None for a chat."""
-    piped = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace").strip()
-    asked = "\n\n".join(part for part in (piped, " ".join(words)) if part)
-    return None if not asked and sys.stdin.isatty() else asked
+def _piped() -> str:
+    return "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace").strip()
 
 
 def _pull(asking: Asking, model: str, insecure: bool = False) -> None:
@@ -203,13 +203,12 @@ def _pull(asking: Asking, model: str, insecure: bool = False) -> None:
             _print_line(line)
 
 
-def _fetch_if_absent(client: Client, model: str, yes: bool) -> None:
-    """Pull a model that is not here, if the person wants it."""
+def _fetch_if_absent(client: Client, model: str, yes: bool) -> Json:
+    """Pull a model that is not here, if the person wants it; what /api/show tells of it."""
     from llamarunner.verbs.client import Refused
 
     try:
-        client.ask("POST", "/api/show", {"model": model})
-        return
+        return client.ask("POST", "/api/show", {"model": model})
     except Refused as error:
         if error.answered != 404:
             raise
@@ -219,12 +218,12 @@ def _fetch_if_absent(client: Client, model: str, yes: bool) -> None:
         if not click.confirm(f"The model '{model}' is not here. Pull it?", default=True, err=True):
             click.get_current_context().exit(1)
     _pull(Asking(client, as_json=False), model)
+    return client.ask("POST", "/api/show", {"model": model})
 
 
-def _print_answer(chat: Chat, asked: str) -> None:
+def _print_answer(chat: Chat) -> None:
     from llamarunner.verbs.client import BrokenOff
 
-    chat.messages.append({"role": "user", "content": asked})
     last: Json = {}
     with closing(chat.lines()) as lines:
         for last in lines:
