@@ -71,6 +71,9 @@ def find(name: Name) -> Offer:
         files = [_file(one) for one in info.siblings or ()]
     except Exception as error:  # httpx's, huggingface_hub's, and what their readers of JSON raise
         raise PullFailed(f"pull model manifest: {_reason(error, base.host)}") from error
+    if _hears(files):
+        get = f"run `hf download {repository}` instead, and it is found"
+        raise PullFailed(f"pull model manifest: the repository has no GGUF files, but a speech model; {get}")
     chosen = [(file, "model") for file in choose(files, name.tag)]
     chosen += [(file, "projector") for file in projector(files)]
     place = base / repository / "resolve" / (info.sha or "main")
@@ -103,6 +106,11 @@ def projector(files: Sequence[File]) -> list[File]:
     """Choose the eyes of the models of a repository, if it has any."""
     found = [file for file in _ggufs(files) if "mmproj" in file.name.casefold()]
     return [min(found, key=lambda file: (_rank(file, _PREFERRED_PROJECTORS), file.path))] if found else []
+
+
+def _hears(files: Sequence[File]) -> bool:
+    """Whether the files look like a model of CTranslate2, as Whisper's are, and nothing else."""
+    return not _ggufs(files) and {"model.bin", "config.json"} <= {file.path for file in files}
 
 
 def _models(files: Sequence[File]) -> list[list[File]]:

@@ -242,6 +242,9 @@ class Library:
         entry = self._catalog.find(text)
         if entry.error:
             raise InvalidRequest(f"'{text}' cannot be used: {entry.error}", param=param)
+        if entry.format != "GGUF":
+            other = "give it another name with catalog.aliases"
+            raise InvalidRequest(f"'{text}' is a speech model and cannot be copied; {other}", param=param)
         return entry
 
     async def copy(self, source: str, destination: str) -> None:

@@ -112,10 +112,8 @@ async def _running(view: View, entry: ModelEntry) -> described.Object:
 
 def _expires(unit: Unit) -> float:
     """When a model is unloaded, as Unix time, if it is not used meanwhile."""
-    now = time.time()
-    if unit.kept or unit.terms.pinned or unit.terms.ttl is None:
-        return now + FOR_EVER
-    return now + unit.terms.ttl - (time.monotonic() - unit.last_used if unit.idle else 0.0)
+    left = models_api.seconds_left(unit)
+    return time.time() + (FOR_EVER if left is None else left)
 
 
 def _not_found_whole(name: str) -> str:

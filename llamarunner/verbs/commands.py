@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+from urllib.parse import quote
 
 import click
 
@@ -58,6 +59,10 @@ class NotHere(LlamaRunnerError):
     """The model has to be pulled first."""
 
 
+class OnlyHears(LlamaRunnerError):
+    """The model knows no text."""
+
+
 @click.command()
 @click.argument("model")
 @click.option("--insecure", is_flag=True, help="Ask another registry without TLS.")
@@ -98,7 +103,10 @@ def ps(asking: Asking) -> None:
     from llamarunner.verbs import tables
 
     answer = asking.client.ask("GET", "/api/ps")
-    answer = tables.with_speech(answer, asking.client.ask("GET", "/v1/models"), loaded=True)
+    for speech in tables.speech_of(asking.client.ask("GET", "/v1/models")):
+        if speech.get("status") == "loaded":
+            status = asking.client.ask("GET", f"/v1/models/{quote(str(speech['id']))}/status")
+            answer = tables.with_running(answer, speech, status)
     _print(answer) if asking.as_json else say("\n".join(tables.running(answer)))
 
 
@@ -110,12 +118,19 @@ def ps(asking: Asking) -> None:
 def show(asking: Asking, model: str, only: str | None, verbose: bool) -> None:
     """Tell what is known of a model."""
     from llamarunner.verbs import tables
+    from llamarunner.verbs.client import Refused
 
-    answer = asking.client.ask("POST", "/api/show", {"model": model, "verbose": verbose})
+    try:
+        answer = asking.client.ask("POST", "/api/show", {"model": model, "verbose": verbose})
+        lines = tables.shown(answer)
+    except Refused:
+        if not (speech := _speech(asking.client, model)):
+            raise
+        answer, lines = speech, tables.described(speech)
     if asking.as_json:
         _print(answer)
     else:
-        say(str(answer.get(only, "")) if only else "\n".join(tables.shown(answer)))
+        say(str(answer.get(only, "")) if only else "\n".join(lines))
 
 
 @click.command()
@@ -211,6 +226,9 @@ def _fetch_if_absent(client: Client, model: str, yes: bool) -> Json:
         return client.ask("POST", "/api/show", {"model": model})
     except Refused as error:
         if error.answered != 404:
+            if _speech(client, model):
+                where = "send them to POST /v1/audio/transcriptions (docs/audio.md)"
+                raise OnlyHears(f"The model '{model}' writes down what recordings say: {where}.") from None
             raise
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -219,6 +237,17 @@ def _fetch_if_absent(client: Client, model: str, yes: bool) -> Json:
             click.get_current_context().exit(1)
     _pull(Asking(client, as_json=False), model)
     return client.ask("POST", "/api/show", {"model": model})
+
+
+def _speech(client: Client, model: str) -> Json | None:
+    """What is known of a model that hears recordings, which Ollama's API does not tell; None if it is none."""
+    from llamarunner.verbs.client import Refused
+
+    try:
+        info = client.ask("GET", f"/v1/models/{quote(model)}/info")
+    except Refused:
+        return None
+    return info if "transcription" in info.get("capabilities", ()) else None
 
 
 def _print_answer(chat: Chat) -> None:

