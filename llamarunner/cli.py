@@ -59,7 +59,7 @@ def main() -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(version)s", help="Print the version.")
+@click.version_option(__version__, "--version", "-v", message="%(version)s", help="Print the version.")
 def cli() -> None:
     """One server that makes GGUF models on this machine speak every API that tools already use."""
 
@@ -214,7 +214,7 @@ _TRIES: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def example(house: Running, models: list[ModelEntry]) -> str:
-    """A command that works as it stands, but for the key if every door asks for one; a chat if any model can."""
+    """A command that works as it stands, but for words in capitals: a key, a recording. A chat if any model can."""
     from llamarunner.server.resolve import native_task
 
     order = [*_TRIES, "transcribe"]
@@ -223,7 +223,7 @@ def example(house: Running, models: list[ModelEntry]) -> str:
     name = min(reversed(doors), key=lambda name: bool(doors[name].api_keys))
     key = "-H 'Authorization: Bearer YOUR_KEY' " if doors[name].api_keys else ""
     if task == "transcribe":
-        return f"curl {key}{house.urls[name]}/v1/audio/transcriptions -F file=@speech.wav -F model={model}"
+        return f"curl {key}{house.urls[name]}/v1/audio/transcriptions -F file=@YOUR_RECORDING.wav -F model={model}"
     path, body = _TRIES[task]
     return f"curl {key}{house.urls[name]}/v1/{path} -d '{json.dumps({'model': model} | body)}'"
 

@@ -128,7 +128,12 @@ class SpeechModelNotFound(ModelNotFound):
     def __init__(self, name: str, known: tuple[str, ...], repository: str | None) -> None:
         super().__init__(name, known)
         place = "put its folder, in CTranslate2's format, into a folder of catalog.folders"
-        get = f"Get it with `hf download {repository}`, or {place}." if repository else f"To add one, {place}."
+        get = f"Get it with `hf download {repository}`, or {place}."
+        if repository is None:
+            get = (
+                f"To add one, run for example `hf download Systran/faster-whisper-base`, or {place}; `whisper-1` means "
+                "any that is here, and catalog.aliases gives other names."
+            )
         self.message = f"{self.message} {get}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ import pytest
 from llamarunner.catalog import Catalog, Places, Source
 from llamarunner.config import Settings
 from llamarunner.errors import ModelNotFound
-from tests.programs.write_gguf import write_model
+from tests.programs.write_gguf import write_embedding_model, write_model
 from tests.test_catalog_discover import machine, ollama_model, touch
 
 MODELS = "bartowski/Qwen2.5-7B-Instruct-GGUF"
@@ -126,6 +127,29 @@ def test_demo_models_step_back(
     write_model(tmp_path / "m/good.gguf")
     assert [entry.id for entry in built.scan()] == beside_a_good_one
     assert built.find("demo-x").source is Source.DEMO
+
+
+def test_demo_models_step_back_for_models_of_their_kind(tmp_path: Path) -> None:
+    write_model(tmp_path / "demo/demo-chat.gguf")
+    write_embedding_model(tmp_path / "demo/demo-embed.gguf")
+    built = catalog(tmp_path, demo=tmp_path / "demo")
+    write_embedding_model(tmp_path / "m/own-embed.gguf")
+    assert [entry.id for entry in built.scan()] == ["demo-chat", "own-embed"]
+    write_model(tmp_path / "m/own-chat.gguf")
+    assert [entry.id for entry in built.scan()] == ["own-chat", "own-embed"]
+
+
+def test_a_copy_of_a_demo_model_hides_none(tmp_path: Path) -> None:
+    original = write_model(tmp_path / "demo/demo-chat.gguf")
+    content = original.read_bytes()
+    store = tmp_path / "library"
+    ollama_model(store, "registry.ollama.ai/library/mine/latest", content)
+    built = catalog(tmp_path, demo=tmp_path / "demo", library=store)
+    assert [entry.id for entry in built.scan()] == ["mine"], "a file of its own"
+    blob = store / "blobs" / f"sha256-{hashlib.sha256(content).hexdigest()}"
+    blob.unlink()
+    blob.hardlink_to(original)
+    assert [entry.id for entry in built.scan()] == ["demo-chat", "mine"]
 
 
 def test_the_bundled_models_are_found_with_no_settings(tmp_path: Path) -> None:

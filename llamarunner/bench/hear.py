@@ -8,6 +8,7 @@ worker has by default.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -16,6 +17,7 @@ OPTIONS = {"beam_size": 5, "vad_filter": True, "condition_on_previous_text": Fal
 
 
 def main(folder: str, mode: str, threads: str) -> None:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it imports onnxruntime
     import faster_whisper
 
     began = time.perf_counter()

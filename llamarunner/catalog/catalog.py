@@ -12,7 +12,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from llamarunner.catalog.entry import ModelEntry, Source
+from llamarunner.catalog.entry import Capability, ModelEntry, Source
 from llamarunner.catalog.places import Places
 from llamarunner.catalog.readings import Readings
 from llamarunner.catalog.scan import scan
@@ -108,7 +108,7 @@ class Catalog:
 
     @property
     def entries(self) -> tuple[ModelEntry, ...]:
-        """The models to show, sorted by id; demo models step back once the person has a model of their own."""
+        """The models to show, sorted by id; demo models step back once the person has one of their kind."""
         return self._snapshot.visible
 
     def find(self, name: str) -> ModelEntry:
@@ -202,9 +202,24 @@ def _tell(before: Iterable[ModelEntry], after: Iterable[ModelEntry]) -> None:
 
 
 def _visible(settings: CatalogSettings, entries: Iterable[ModelEntry]) -> tuple[ModelEntry, ...]:
+    """The models to show: of the demo models all, none, or those of a kind that the person has no model of.
+
+    What shares a file with a demo model, because it was copied or created from one, is no model of the person's own.
+    """
     own = tuple(entry for entry in entries if entry.source is not Source.DEMO)
-    hide = settings.demo_models == "hide" or (settings.demo_models == "auto" and any(not entry.error for entry in own))
-    return own if hide else tuple(entries)
+    match settings.demo_models:
+        case "show":
+            return tuple(entries)
+        case "hide":
+            return own
+    demo = {stamp for entry in entries if entry.source is Source.DEMO for stamp in entry.stamps}
+    there = {_kind(entry) for entry in own if not entry.error and demo.isdisjoint(entry.stamps)}
+    return tuple(entry for entry in entries if entry.source is not Source.DEMO or _kind(entry) not in there)
+
+
+def _kind(entry: ModelEntry) -> frozenset[Capability]:
+    """What a model is for, if that is something else than text."""
+    return entry.capabilities & {Capability.EMBEDDING, Capability.RERANK, Capability.TRANSCRIPTION}
 
 
 def _preference(entry: ModelEntry) -> tuple[bool, int, bool, str]:

@@ -56,7 +56,7 @@ class AudioSettings(SpeechSettings):
     """How speech is turned into text, by faster-whisper."""
 
     default_model: Name | None = Field(
-        None, description="The model that whisper-1 means; unset takes the first speech model there is."
+        None, description="The model that whisper-1 means; unset takes one that is there and works."
     )
     models: Mapping[Name, SpeechSettings] = Field(
         {},

@@ -184,7 +184,9 @@ class CatalogSettings(Frozen):
     )
     discover: Discover = Field(Discover(), description="Models that other programs have stored here.")
     demo_models: Literal["auto", "show", "hide"] = Field(
-        "auto", description="The small models that come with LlamaRunner; auto shows them while there is no other."
+        "auto",
+        description="The small models that come with LlamaRunner; auto shows one while there is no other of its kind "
+        "(text, embeddings, reranking, speech).",
     )
     library: ConfigPath | None = Field(
         None,

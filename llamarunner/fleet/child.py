@@ -39,8 +39,15 @@ CAUSES: tuple[tuple[re.Pattern[str], str], ...] = (
     (OUT_OF_MEMORY, "there is not enough memory for it"),
     (re.compile(r"unknown model architecture: *'?([\w.-]+)'?"), "this runtime does not know its architecture '{}'"),
     (re.compile(r"invalid magic|not a valid GGUF|bad magic", re.I), "its file is not a GGUF model"),
-    (re.compile(r"corrupted or incomplete|data is not within the file bounds", re.I), "its file is truncated"),
+    (
+        re.compile(
+            r"corrupted or incomplete|data is not within the file bounds|invalid payload size|bin is incomplete", re.I
+        ),
+        "its file is truncated",
+    ),
     (re.compile(r"(?:invalid|unknown|unrecognized) arguments?:? *(\S+)", re.I), "the runtime refuses the option {}"),
+    # Of our own worker, up to where a path begins.
+    (re.compile(r"error: the model could not be loaded: ((?:(?! ?['\"]?(?:(?<!\w)[/~]|\b[A-Za-z]:[/\\])).)+)"), "{}"),
 )
 
 

@@ -1,7 +1,8 @@
 """The digests of models: those of manifests, and the sha256 of files that have none, computed once, in the background.
 
-Hashing takes minutes for large models, and lists cannot wait. So until a file has been hashed, a model that no manifest
-names is told with a stand-in: 64 digits that are made of its paths, sizes and dates, and stay the same until then.
+Hashing takes minutes for large models, and lists cannot wait. So until a file has been hashed, a large model that no
+manifest names is told with a stand-in: 64 digits that are made of its paths, sizes and dates, and stay the same until
+then. Small ones are hashed before they are told.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -26,13 +27,16 @@ from llamarunner.library.blobs import hash_file, write_whole
 log = logging.getLogger("llamarunner.library")
 
 MOST_WAITING = 1000  # files to hash; more are hashed when they are asked for again
+QUICK_BYTES = 128 << 20  # that are hashed while a list waits, well within a second
 MOST_KEPT = 5000  # digests, the newest; so the cache stays below the size that is read back
 
 
 class Digests:
     """What has been hashed, kept in a small file. `async with` it: hashing ends where it ends."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, quick_bytes: int = QUICK_BYTES) -> None:
+        self._quick_bytes = quick_bytes
+        self._settling = asyncio.Lock()
         self._cache = cache
         self._known: dict[str, str] = {}
         self._unsaved = False
@@ -75,6 +79,29 @@ class Digests:
             digests.append(known)
         found = [digest for digest in digests if digest]
         return _joined(found) if len(found) == len(files) else _stand_in(entry)
+
+    async def settle(self, entries: Iterable[ModelEntry]) -> None:
+        """Hash the smallest files of these models, as many as do not take long, so that `of` tells no stand-in."""
+        files = {
+            _key(path, stamp): (path, stamp)
+            for entry in entries
+            if not (entry.digest or entry.error)
+            for path, stamp in zip(entry.files, entry.stamps, strict=False)
+            if stamp.size <= self._quick_bytes
+        }
+        if files.keys() <= self._known.keys():
+            return
+        async with self._settling:
+            left = self._quick_bytes
+            for key, (path, stamp) in sorted(files.items(), key=lambda one: one[1][1].size):
+                if key in self._known:
+                    continue
+                left -= stamp.size
+                if left < 0:
+                    return
+                with suppress(OSError):  # then the stand-in stays
+                    self._known[key] = await asyncio.to_thread(_hash, path, stamp, self._stop)
+                    self._unsaved = True
 
     async def of_file(self, path: Path, stamp: Stamp) -> str:
         """The sha256 of a file, 64 hexadecimal digits, as long as that takes.

@@ -117,7 +117,7 @@ class Downloads:
         except TimeoutError:
             raise PullFailed(f"no answer within {self._patience.stall_seconds:g} seconds") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise PullFailed(_reason(error)) from None
+            raise PullFailed(_reason(error, url)) from None
 
     async def fetch(self, wanted: Wanted, path: Path, progress: Progress) -> None:
         """Bring a file, or the rest of it, to `path`; its digest is not looked at. Raises PullFailed, StoreFailed."""
@@ -153,7 +153,7 @@ class Downloads:
         except TimeoutError:
             raise Interrupted(f"nothing came for {self._patience.stall_seconds:g} seconds") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Interrupted(_reason(error)) from None
+            raise Interrupted(_reason(error, wanted.url)) from None
         if await in_thread(lambda: part.size) != wanted.size:
             raise Interrupted("the answer ended early")
 
@@ -289,13 +289,16 @@ async def _at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return bytes(body)
 
 
-def _reason(error: Exception) -> str:
-    """Say what went wrong in words that tell nothing of this machine."""
+def _reason(error: Exception, url: URL) -> str:
+    """Say what went wrong with a host that was asked for `url`, in words that tell nothing of this machine."""
+    host = url.host
+    if isinstance(error, aiohttp.ClientConnectorError):  # which may be another host's, by a redirect
+        host = error.host
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return "the name of the host is not known"
+            return f"{host}: its name is not known; is this machine online?"
         case aiohttp.ClientSSLError():
-            return "the certificate of the host is not valid, or it does not speak TLS"
+            return f"{host}: its certificate is not valid, or it does not speak TLS"
         case aiohttp.ClientConnectorError():
-            return "the host cannot be reached"
-    return "the connection broke off"
+            return f"{host} cannot be reached; is this machine online?"
+    return f"{host}: the connection broke off"

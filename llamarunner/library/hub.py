@@ -77,6 +77,9 @@ def find(name: Name) -> Offer:
     base, token = endpoint(), get_token()
     repository = f"{name.namespace}/{name.model}"
     revision, files = _listed(repository)
+    if _hears(files):
+        get = f"run `hf download {repository}` instead, and it is found"
+        raise PullFailed(f"pull model manifest: the repository has no GGUF files, but a speech model; {get}")
     chosen = [(file, "model") for file in choose(files, name.tag)]
     chosen += [(file, "projector") for file in projector(files)]
     place = base / repository / "resolve" / revision
@@ -97,7 +100,7 @@ def search(term: str, limit: int) -> list[str]:
         found = list(api.list_models(search=term or None, filter="gguf", sort="downloads", limit=limit))
         return [str(one.id) for one in found][:limit]
     except Exception as error:
-        raise PullFailed(f"search: {_reason(error)}") from error
+        raise PullFailed(f"search: {_reason(error, endpoint().host)}") from error
 
 
 def choices(repository: str) -> list[Choice]:
@@ -127,7 +130,7 @@ def _listed(repository: str) -> tuple[str, list[File]]:
         )
         return info.sha or "main", [_file(one) for one in info.siblings or ()]
     except Exception as error:  # httpx's, huggingface_hub's, and what their readers of JSON raise
-        reason = _reason(error)
+        reason = _reason(error, endpoint().host)
         kind = NotOffered if reason in (NOT_THERE, NO_NAME) else PullFailed
         raise kind(f"pull model manifest: {reason}") from error
 
@@ -153,6 +156,11 @@ def projector(files: Sequence[File]) -> list[File]:
     """Choose the eyes of the models of a repository, if it has any."""
     found = [file for file in _ggufs(files) if "mmproj" in file.name.casefold()]
     return [min(found, key=lambda file: (_rank(file, _PREFERRED_PROJECTORS), file.path))] if found else []
+
+
+def _hears(files: Sequence[File]) -> bool:
+    """Whether the files look like a model of CTranslate2, as Whisper's are, and nothing else."""
+    return not _ggufs(files) and {"model.bin", "config.json"} <= {file.path for file in files}
 
 
 def _models(files: Sequence[File]) -> list[list[File]]:
@@ -207,7 +215,7 @@ def _digest(file: File) -> str:
     return digest
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, host: str | None) -> str:
     from huggingface_hub import errors
 
     match error:
@@ -218,5 +226,5 @@ def _reason(error: Exception) -> str:
         case errors.HFValidationError():
             return NO_NAME
         case errors.HfHubHTTPError() if error.response is not None:
-            return f"the hub says {error.response.status_code}"
-    return "the hub cannot be reached"
+            return f"{host} says {error.response.status_code}"
+    return f"{host} cannot be reached; is this machine online?"

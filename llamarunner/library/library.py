@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +100,10 @@ class Library:
     def digest(self, entry: ModelEntry) -> str:
         """The digest of a model, 64 hexadecimal digits; never waits (`digests` tells what it is until it is known)."""
         return self._digests.of(entry)
+
+    async def settle_digests(self, entries: Iterable[ModelEntry]) -> None:
+        """Let the digests of small models be known, so that they do not change once they have been told."""
+        await self._digests.settle(entries)
 
     async def has_blob(self, digest: str) -> bool:
         """Raises InvalidDigest."""
@@ -260,6 +264,9 @@ class Library:
         entry = self._catalog.find(text)
         if entry.error:
             raise InvalidRequest(f"'{text}' cannot be used: {entry.error}", param=param)
+        if entry.format != "GGUF":
+            other = "give it another name with catalog.aliases"
+            raise InvalidRequest(f"'{text}' is a speech model and cannot be copied; {other}", param=param)
         return entry
 
     async def copy(self, source: str, destination: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from aiohttp import web
@@ -46,7 +46,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models that this door shows."""
+    """The models that this door shows, and those behind it that are loaded."""
 
     total: int
     loaded: int
@@ -147,11 +147,11 @@ async def ollama_greeting(request: web.Request) -> web.Response:
 
 
 async def _models(view: View) -> Models:
-    entries = view.entries
-    loaded = set(view.services.supervisor.loaded())
-    processes = [pid for entry in entries for pid in models_api.all_pids(view, entry)]
+    loaded = {entry.id: replace(entry, instance=1) for entry in view.loaded}
+    entries = {entry.id: entry for entry in view.entries} | loaded
+    processes = [pid for entry in entries.values() for pid in models_api.all_pids(view, entry)]
     memory = await view.services.figures.tree_bytes(processes)
-    return Models(len(entries), sum(entry.id in loaded for entry in entries), memory)
+    return Models(len(entries), len(loaded), memory)
 
 
 def _open_doors(services: Services) -> list[str]:

@@ -54,6 +54,7 @@ class ModelStatus:
     uptime: int  # seconds since it was loaded
     memory_usage: int  # bytes, of all processes
     last_used: str | None  # UTC, ISO 8601; null if no request was ever done with it
+    expires_at: str | None  # UTC, ISO 8601: when it is unloaded if it is not used; null if it stays, or is not loaded
     queue_length: int  # requests that wait for it, or for one of its slots
     slots: Slots
     context_length: int | None  # tokens that one request can really use
@@ -118,6 +119,7 @@ async def status(request: web.Request) -> web.Response:
     unit, instance = supervisor.unit(entry, task), supervisor.instance(entry, task)
     state = status_of(view, entry)
     granted = Granted()
+    left = seconds_left(unit) if unit and state == "loaded" else None
     if state == "loaded" and instance and instance.endpoint:
         granted = await figures.granted(instance.endpoint)
     leases = len(unit.leases) if unit else 0
@@ -131,6 +133,7 @@ async def status(request: web.Request) -> web.Response:
             uptime=int(time.monotonic() - unit.loaded_at) if unit and state == "loaded" else 0,
             memory_usage=await figures.tree_bytes(all_pids(view, entry)),
             last_used=None if used is None else timestamp(used),
+            expires_at=None if left is None else timestamp(time.time() + left),
             queue_length=(len(unit.waiting) if unit else 0) + leases - busy,
             slots=Slots(busy, granted.slots),
             context_length=granted.context_length,
@@ -232,6 +235,13 @@ def shown_task(view: View, entry: ModelEntry) -> Task:
 def all_pids(view: View, entry: ModelEntry) -> list[int]:
     """The processes of a model, whatever they are for, of all its instances."""
     return [pid for one in view.instances(entry) for pid in pids(view, one)]
+
+
+def seconds_left(unit: Unit) -> float | None:
+    """In how many seconds a loaded model is unloaded if it is not used meanwhile; None if it stays."""
+    if unit.kept or unit.terms.pinned or unit.terms.ttl is None:
+        return None
+    return unit.terms.ttl - (time.monotonic() - unit.last_used if unit.idle else 0.0)
 
 
 def pids(view: View, entry: ModelEntry) -> list[int]:

@@ -32,6 +32,7 @@ async def tags(request: web.Request) -> web.StreamResponse:
     """List the models, the newest first."""
     view = request.app[VIEW]
     entries = sorted(_listed(view), key=lambda entry: -entry.created)
+    await view.services.library.settle_digests(entries)
     return await answer(
         request, {"models": [described.listed(entry, view.services.library.digest(entry)) for entry in entries]}
     )
@@ -52,8 +53,8 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def ps(request: web.Request) -> web.StreamResponse:
     """List the models that are loaded; last the one that is unloaded first."""
     view = request.app[VIEW]
-    loaded = {(instance.entry.id, instance.entry.instance) for instance in view.services.supervisor.ready()}
-    entries = [one for entry in _listed(view) for one in view.instances(entry) if (one.id, one.instance) in loaded]
+    entries = [entry for entry in view.loaded if entry.format == "GGUF"]
+    await view.services.library.settle_digests(entries)
     told = [await _running(view, entry) for entry in entries]
     return await answer(request, {"models": sorted(told, key=lambda one: str(one["expires_at"]), reverse=True)})
 
@@ -111,10 +112,8 @@ async def _running(view: View, entry: ModelEntry) -> described.Object:
 
 def _expires(unit: Unit) -> float:
     """When a model is unloaded, as Unix time, if it is not used meanwhile."""
-    now = time.time()
-    if unit.kept or unit.terms.pinned or unit.terms.ttl is None:
-        return now + FOR_EVER
-    return now + unit.terms.ttl - (time.monotonic() - unit.last_used if unit.idle else 0.0)
+    left = models_api.seconds_left(unit)
+    return time.time() + (FOR_EVER if left is None else left)
 
 
 def _not_found_whole(name: str) -> str:

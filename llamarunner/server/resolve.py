@@ -8,9 +8,10 @@ from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.catalog.speech import how_to_get, size_of
 from llamarunner.errors import InvalidRequest, ModelNotFound, ModelNotLoaded, SpeechModelNotFound
 from llamarunner.fleet.launch import Task
+from llamarunner.fleet.unit import State
 from llamarunner.server.services import View
 
-ANY_SPEECH = "whisper-1"  # what OpenAI's clients ask for
+ANY_SPEECH = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})  # what OpenAI's clients ask for
 _NEEDS: dict[Task, frozenset[Capability]] = {
     Task.GENERATE: frozenset({Capability.CHAT, Capability.COMPLETION}),
     Task.EMBED: frozenset({Capability.EMBEDDING, Capability.CHAT, Capability.COMPLETION}),
@@ -53,22 +54,41 @@ def able(entry: ModelEntry, task: Task | None) -> tuple[ModelEntry, Task]:
 
 
 def resolve_speech(view: View, name: str, task: str) -> ModelEntry:
-    """Find the model for a recording; `whisper-1` is the one of the settings, else the first that this door shows.
+    """Find the model for a recording; one of OpenAI's names that no model has means the one of the settings, or any.
 
     Raises ModelNotFound, at once and with the way to get a model that is known and not here, or as `resolve` does.
     """
-    settings = view.services.settings.audio
-    if name.casefold() == ANY_SPEECH:
-        usual = next((entry.id for entry in view.entries if serves(entry, Task.TRANSCRIBE)), name)
-        name = settings.default_model or usual
     try:
-        entry, _ = resolve(view, {"model": name}, Task.TRANSCRIBE)
+        entry, _ = resolve(view, {"model": _meant(view, name)}, Task.TRANSCRIBE)
     except ModelNotFound:
         known = tuple(entry.id for entry in view.entries if serves(entry, Task.TRANSCRIBE))
         raise SpeechModelNotFound(name[:200], known, how_to_get(name)) from None
     if task == "translate" and _only_transcribes(entry):
         raise InvalidRequest(f"The model '{entry.id}' was not trained to translate; use another size.", param="model")
     return entry
+
+
+def _meant(view: View, name: str) -> str:
+    if name.casefold() not in ANY_SPEECH:
+        return name
+    try:
+        return view.find(name).id
+    except ModelNotFound:
+        return view.services.settings.audio.default_model or _usual_speech(view) or name
+
+
+def _usual_speech(view: View) -> str | None:
+    """Of the speech models one that did not fail, if there is one: best one that is loaded, else of a known size."""
+    supervisor = view.services.supervisor
+
+    def rank(entry: ModelEntry) -> tuple[bool, bool, bool]:
+        unit = supervisor.unit(entry, Task.TRANSCRIBE)
+        failed = unit is not None and unit.state is State.ERROR
+        return failed, entry.id not in loaded, size_of(entry.id) is None
+
+    loaded = supervisor.loaded()
+    able = [entry for entry in view.entries if serves(entry, Task.TRANSCRIBE)]
+    return min(able, key=rank).id if able else None
 
 
 def _only_transcribes(entry: ModelEntry) -> bool:

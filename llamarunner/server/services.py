@@ -141,6 +141,12 @@ class View:
         exempt = limits.exempt_loopback and is_loopback(address)
         return Account(budget_of(address), NO_LIMITS if exempt else limits)
 
+    def way_out(self, address: str, account: Account) -> str:
+        """Tell who asks from this machine how its owner lifts the limits that stopped it; others nothing."""
+        if account.limits is not self.door.rate_limits or not is_loopback(address):
+            return ""
+        return f' (proxies.{self.name}.rate_limits; "exempt_loopback": true frees this machine)'
+
     def crowding(self, peer: str) -> str | None:
         """For whom a connection is counted, by its peer's address; None for this machine and for trusted proxies."""
         address = plain_address(peer)
@@ -256,6 +262,12 @@ class View:
     def instances(self, entry: ModelEntry) -> list[ModelEntry]:
         """The instances of a model that run or will, those that are leaving included."""
         return [replace(entry, instance=one) for one in self.services.supervisor.instances(entry, leaving=True)]
+
+    @property
+    def loaded(self) -> list[ModelEntry]:
+        """What is loaded behind this door, each instance for itself, also of models that the catalog does not show."""
+        loaded = {(one.entry.id, one.entry.instance): one.entry for one in self.services.supervisor.ready()}
+        return [entry for entry in loaded.values() if self.shows(entry)]
 
     def find_instance(self, name: str) -> ModelEntry | None:
         """Find an instance that takes callers by exactly its id, the model's, or `id:2`, `id:3` …, or by its label."""

@@ -203,4 +203,5 @@ def _disk_errors() -> Iterator[None]:
 
 
 def _too_large(limit_mb: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The file is larger than the limit of {limit_mb} MB.", param="file")
+    limit = f"the limit of {limit_mb} MB; rate_limits.file_upload_size_mb of the door or of the key sets it"
+    return PayloadTooLarge(f"The file is larger than {limit}.", param="file")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from llamarunner.errors import LlamaRunnerError
-from llamarunner.verbs import tables
+from llamarunner.verbs import pictures, tables
 from llamarunner.verbs.answers import Answer, figures
 from llamarunner.verbs.client import Client, Json
 from llamarunner.verbs.terminal import harmless, say
@@ -17,6 +18,30 @@ from llamarunner.verbs.terminal import harmless, say
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
 HISTORY_LINES = 1000
+PARAMETERS = frozenset(  # Ollama's options
+    {
+        "num_keep",
+        "seed",
+        "num_predict",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "repeat_last_n",
+        "temperature",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "stop",
+        "num_ctx",
+        "num_batch",
+        "num_gpu",
+        "main_gpu",
+        "num_thread",
+        "use_mmap",
+        "draft_num_predict",
+    }
+)
 HELP = f"""\
   /set system TEXT          What the model is told before all else
   /set parameter NAME VALUE Such as temperature 0.2
@@ -24,10 +49,15 @@ HELP = f"""\
   /set verbose | quiet      Say how long answers take, or not
   /show                     What is known of the model
   /clear                    Forget what was said
-  /bye                      Leave (Ctrl-D)
+  /bye | /exit              Leave (Ctrl-D)
   /help                     This
 
+A model that sees takes the pictures whose paths you write.
 Ctrl-C stops an answer. Begin with {QUOTES} to write several lines, and end with {QUOTES}."""
+
+
+class NoPicture(LlamaRunnerError):
+    """A picture that was named cannot be read."""
 
 
 @dataclass(slots=True)
@@ -42,6 +72,7 @@ class Chat:
     verbose: bool = False
     keep_alive: str | None = None
     format: str | None = None
+    sees: bool = False  # whether pictures that are named go along
     parameters: Json = field(default_factory=dict)
     messages: list[Json] = field(default_factory=list)
 
@@ -49,13 +80,30 @@ class Chat:
         """Ask for an answer to what has been said."""
         return self.client.lines("/api/chat", self._body())
 
-    def say(self, text: str) -> None:
-        """Say something and show the answer; Ctrl-C hangs up.
+    def ask(self, text: str, before: str = "") -> None:
+        """Add a question to what is said, and the pictures that it names; not those that `before` it names.
+
+        Raises NoPicture.
+        """
+        found: Sequence[Path] = ()
+        if self.sees:
+            text, found = pictures.taken(text)
+        question: Json = {"role": "user", "content": "\n\n".join(part for part in (before, text) if part)}
+        for path in found:
+            try:
+                question.setdefault("images", []).append(pictures.encoded(path))
+            except OSError as error:
+                raise NoPicture(f"The picture '{path}' cannot be read: {error.strerror}.") from None
+            print(f"Added image '{harmless(str(path), sys.stderr)}'", file=sys.stderr)
+        self.messages.append(question)
+
+    def say(self, text: str, before: str = "") -> None:
+        """Ask and show the answer; Ctrl-C hangs up.
 
         What was said of an answer until then is kept; a question without any answer is forgotten.
         """
         answer = Answer(self.thoughts)
-        self.messages.append({"role": "user", "content": text})
+        self.ask(text, before)
         try:
             with closing(self.lines()) as lines:
                 for line in lines:
@@ -183,6 +231,8 @@ def _set(chat: Chat, text: str) -> str:
             return f"How long answers take is {'' if chat.verbose else 'not '}told."
         case "parameter", said if " " in said:
             name, _, given = said.partition(" ")
+            if name not in PARAMETERS:
+                return f"There is no parameter {name}; there are: {', '.join(sorted(PARAMETERS))}."
             chat.parameters[name] = parameter(name, given.strip())
             return f"{name} is {given.strip()}."
     return "It is one of: /set system TEXT, /set parameter NAME VALUE, /set think | nothink | verbose | quiet."

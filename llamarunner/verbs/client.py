@@ -10,7 +10,7 @@ from typing import Any
 
 from llamarunner import __version__
 from llamarunner.errors import LlamaRunnerError
-from llamarunner.verbs.address import Address
+from llamarunner.verbs.address import DEFAULT_PORT, Address
 
 CONNECT_SECONDS = 5.0
 LONGEST_ERROR = 1 << 20  # bytes
@@ -30,12 +30,22 @@ class Refused(LlamaRunnerError):
         self.answered = answered  # its status; 200 for a failure inside a stream
 
 
+class WrongDoor(LlamaRunnerError):
+    """A server listens there that does not speak Ollama's API."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(
+            f"{address.url} does not speak Ollama's API. The door that does is usually at port {DEFAULT_PORT}; "
+            "name it with --host, $LLAMARUNNER_HOST or $OLLAMA_HOST."
+        )
+
+
 class BrokenOff(LlamaRunnerError):
     """The server left in the middle, or is none of our kind."""
 
 
 class Client:
-    """Asks one server. Raises NoServer, Refused or BrokenOff."""
+    """Asks one server. Raises NoServer, WrongDoor, Refused or BrokenOff."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -43,7 +53,10 @@ class Client:
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
         """Ask for an answer in one piece; an empty one is an empty object."""
         with self._asked(method, path, body) as response:
-            return _object(_whole(response))
+            told = _object(_whole(response))
+        if "error" in told:  # LM Studio says so of paths that it does not know, with status 200
+            raise WrongDoor(self.address)
+        return told
 
     def lines(self, path: str, body: Mapping[str, object]) -> Generator[Json, None, None]:
         """Ask by POST for lines of JSON. Close it to hang up, which ends the work."""
@@ -71,10 +84,22 @@ class Client:
                 connection.request(method, address.path + path, data, headers)
                 response = connection.getresponse()
             if response.status >= 300:
-                raise Refused(response.status, _message(response))
+                raise self._refusal(response)
             yield response
         finally:
             connection.close()
+
+    def _refusal(self, response: http.client.HTTPResponse) -> LlamaRunnerError:
+        """What a failure means; Ollama says its errors in plain text, so whoever has no such 404 is another server."""
+        error = _error(response)
+        if response.status == 404 and not isinstance(error, str):
+            return WrongDoor(self.address)
+        message = str(error["message"] if isinstance(error, dict) and "message" in error else error)
+        if error is None:
+            message = f"The server answered {response.status} {response.reason}."
+        if response.status == 401:
+            message += " Here it comes from --key or $LLAMARUNNER_API_KEY."
+        return Refused(response.status, message)
 
     def _connect(self, connection: http.client.HTTPConnection) -> None:
         """Connect; from then on wait as long as it takes, for a model may be loading."""
@@ -119,12 +144,12 @@ def _object(data: bytes) -> Json:
     return told
 
 
-def _message(response: http.client.HTTPResponse) -> str:
-    """What a refusal says, in whichever dialect."""
+def _error(response: http.client.HTTPResponse) -> object:
+    """What a refusal says, in whichever dialect; None if in none."""
     with _told():
         data = response.read(LONGEST_ERROR)
     try:
-        error = json.loads(data)["error"]
+        error: object = json.loads(data)["error"]
     except (ValueError, TypeError, KeyError):
-        return f"The server answered {response.status} {response.reason}."
-    return str(error["message"] if isinstance(error, dict) and "message" in error else error)
+        return None
+    return error

@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+from urllib.parse import quote
 
 import click
 
@@ -58,6 +59,10 @@ class NotHere(LlamaRunnerError):
     """The model has to be pulled first."""
 
 
+class OnlyHears(LlamaRunnerError):
+    """The model knows no text."""
+
+
 @click.command()
 @click.argument("model")
 @click.option("--insecure", is_flag=True, help="Ask another registry without TLS.")
@@ -79,7 +84,12 @@ def ls(asking: Asking, beginning: str) -> None:
 
     answer = asking.client.ask("GET", "/api/tags")
     answer = tables.beginning(tables.with_speech(answer, asking.client.ask("GET", "/v1/models")), beginning)
-    _print(answer) if asking.as_json else say("\n".join(tables.models(answer)))
+    if asking.as_json:
+        _print(answer)
+    elif beginning and not answer["models"]:
+        say(f"There is no model whose name begins with '{beginning}'.")
+    else:
+        say("\n".join(tables.models(answer)))
 
 
 listed = copy(ls)  # its other name
@@ -93,7 +103,10 @@ def ps(asking: Asking) -> None:
     from llamarunner.verbs import tables
 
     answer = asking.client.ask("GET", "/api/ps")
-    answer = tables.with_speech(answer, asking.client.ask("GET", "/v1/models"), loaded=True)
+    for speech in tables.speech_of(asking.client.ask("GET", "/v1/models")):
+        if speech.get("status") == "loaded":
+            status = asking.client.ask("GET", f"/v1/models/{quote(str(speech['id']))}/status")
+            answer = tables.with_running(answer, speech, status)
     _print(answer) if asking.as_json else say("\n".join(tables.running(answer)))
 
 
@@ -105,12 +118,19 @@ def ps(asking: Asking) -> None:
 def show(asking: Asking, model: str, only: str | None, verbose: bool) -> None:
     """Tell what is known of a model."""
     from llamarunner.verbs import tables
+    from llamarunner.verbs.client import Refused
 
-    answer = asking.client.ask("POST", "/api/show", {"model": model, "verbose": verbose})
+    try:
+        answer = asking.client.ask("POST", "/api/show", {"model": model, "verbose": verbose})
+        lines = tables.shown(answer)
+    except Refused:
+        if not (speech := _speech(asking.client, model)):
+            raise
+        answer, lines = speech, tables.described(speech)
     if asking.as_json:
         _print(answer)
     else:
-        say(str(answer.get(only, "")) if only else "\n".join(tables.shown(answer)))
+        say(str(answer.get(only, "")) if only else "\n".join(lines))
 
 
 @click.command()
@@ -129,20 +149,23 @@ def run(asking: Asking, /, model: str, prompt: tuple[str, ...], yes: bool, **how
     from llamarunner.verbs.chat import Chat, converse
 
     thoughts = not how.pop("hide_thinking")
-    asked = _asked(prompt)
-    if asked is None and asking.as_json:
+    piped, asked = _piped(), " ".join(prompt)
+    interactive = not asked and sys.stdin.isatty()
+    if interactive and asking.as_json:
         raise click.UsageError("An interactive chat cannot be JSON; give a PROMPT.")
-    if asked == "":
+    if not (interactive or piped or asked):
         raise click.UsageError("There is nothing to say; give a PROMPT, or pipe one in.")
-    _fetch_if_absent(asking.client, model, yes)
-    chat = Chat(asking.client, model, thoughts=thoughts, **how)
-    if asked is None:
+    known = _fetch_if_absent(asking.client, model, yes)
+    sees = "vision" in known.get("capabilities", ())
+    chat = Chat(asking.client, model, thoughts=thoughts, sees=sees, **how)
+    if interactive:
         chat.load()
         converse(chat)
     elif asking.as_json:
-        _print_answer(chat, asked)
+        chat.ask(asked, before=piped)
+        _print_answer(chat)
     else:
-        chat.say(asked)
+        chat.say(asked, before=piped)
 
 
 @click.command()
@@ -180,11 +203,8 @@ def cp(asking: Asking, source: str, destination: str) -> None:
 VERBS = (run, pull, ls, ps, show, stop, rm, cp)
 
 
-def _asked(words: tuple[str, ...]) -> str | None:
-    """What is asked for one answer: what is piped in, and then the prompt; None for a chat."""
-    piped = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace").strip()
-    asked = "\n\n".join(part for part in (piped, " ".join(words)) if part)
-    return None if not asked and sys.stdin.isatty() else asked
+def _piped() -> str:
+    return "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace").strip()
 
 
 def _pull(asking: Asking, model: str, insecure: bool = False) -> None:
@@ -198,27 +218,41 @@ def _pull(asking: Asking, model: str, insecure: bool = False) -> None:
             _print_line(line)
 
 
-def _fetch_if_absent(client: Client, model: str, yes: bool) -> None:
-    """Pull a model that is not here, if the person wants it."""
+def _fetch_if_absent(client: Client, model: str, yes: bool) -> Json:
+    """Pull a model that is not here, if the person wants it; what /api/show tells of it."""
     from llamarunner.verbs.client import Refused
 
     try:
-        client.ask("POST", "/api/show", {"model": model})
-        return
+        return client.ask("POST", "/api/show", {"model": model})
     except Refused as error:
         if error.answered != 404:
+            if _speech(client, model):
+                where = "send them to POST /v1/audio/transcriptions (docs/audio.md)"
+                raise OnlyHears(f"The model '{model}' writes down what recordings say: {where}.") from None
             raise
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise NotHere(f"The model '{model}' is not here. Pull it with: llamarunner pull {model}")
-        click.confirm(f"The model '{model}' is not here. Pull it?", default=True, abort=True, err=True)
+        if not click.confirm(f"The model '{model}' is not here. Pull it?", default=True, err=True):
+            click.get_current_context().exit(1)
     _pull(Asking(client, as_json=False), model)
+    return client.ask("POST", "/api/show", {"model": model})
 
 
-def _print_answer(chat: Chat, asked: str) -> None:
+def _speech(client: Client, model: str) -> Json | None:
+    """What is known of a model that hears recordings, which Ollama's API does not tell; None if it is none."""
+    from llamarunner.verbs.client import Refused
+
+    try:
+        info = client.ask("GET", f"/v1/models/{quote(model)}/info")
+    except Refused:
+        return None
+    return info if "transcription" in info.get("capabilities", ()) else None
+
+
+def _print_answer(chat: Chat) -> None:
     from llamarunner.verbs.client import BrokenOff
 
-    chat.messages.append({"role": "user", "content": asked})
     last: Json = {}
     with closing(chat.lines()) as lines:
         for last in lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,11 +17,21 @@ _DIGITS = 12  # of a digest
 _SHORT_LICENSE = 2  # lines
 
 
-def with_speech(answer: Json, every: Json, loaded: bool = False) -> Json:
-    """Add to a list of Ollama's, whose clients only chat, the models of /v1/models that write down what is said."""
-    speech = [one for one in every.get("data", ()) if "transcription" in one.get("capabilities", ())]
-    speech = [one for one in speech if not loaded or one.get("status") == "loaded"]
-    return answer | {"models": [*answer.get("models", ()), *map(_tag, speech)]}
+def speech_of(every: Json) -> list[Json]:
+    """Those of /v1/models that write down what is said."""
+    return [one for one in every.get("data", ()) if "transcription" in one.get("capabilities", ())]
+
+
+def with_speech(answer: Json, every: Json) -> Json:
+    """Add to a list of Ollama's, whose clients only chat, the speech models of /v1/models."""
+    return answer | {"models": [*answer.get("models", ()), *map(_tag, speech_of(every))]}
+
+
+def with_running(answer: Json, speech: Json, status: Json) -> Json:
+    """Add to /api/ps a speech model that is loaded, by what its status says."""
+    until = status.get("expires_at") or datetime.max.replace(tzinfo=UTC).isoformat()
+    running = _tag(speech) | {"size": status.get("memory_usage", 0), "expires_at": until}
+    return answer | {"models": [*answer.get("models", ()), running]}
 
 
 def beginning(answer: Json, text: str) -> Json:
@@ -42,7 +52,19 @@ def running(answer: Json) -> Iterator[str]:
 
 def shown(answer: Json) -> Iterator[str]:
     """Say /api/show in lines."""
-    told = [(title, rows) for title, rows in _sections(answer) if rows]
+    return _titled(_sections(answer))
+
+
+def described(info: Json) -> Iterator[str]:
+    """Say what /v1/models/{id}/info knows of a speech model in lines."""
+    facts = {name: info.get(name) for name in ("id", "format", "publisher", "path", "license", "error")}
+    facts["size"] = size(info.get("size", 0))
+    model = [(name, str(value)) for name, value in facts.items() if value]
+    return _titled([("Model", model), ("Capabilities", [(str(one),) for one in info.get("capabilities", ())])])
+
+
+def _titled(sections: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> Iterator[str]:
+    told = [(title, rows) for title, rows in sections if rows]
     for number, (title, rows) in enumerate(told):
         if number:
             yield ""

@@ -192,6 +192,7 @@ def main(arguments: list[str]) -> int:
     options, port = parse(arguments)
     stdout = reserve_stdout()
     die_with_parent()
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, with the first silence to skip
     logging.basicConfig(level=logging.WARNING)
     try:
         model = Model(options)

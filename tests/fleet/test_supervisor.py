@@ -133,6 +133,16 @@ async def test_f04_model_that_never_becomes_ready_is_killed_and_all_waiters_are_
         ),
         (["--fake-exit", "1", "--fake-print", "invalid magic characters"], "its file is not a GGUF model"),
         (["--fake-no-such-flag"], "--fake-no-such-flag"),
+        *(
+            (["--fake-exit", "1", "--fake-print", f"error: the model could not be loaded: RuntimeError: {said}"], cause)
+            for said, cause in (
+                ("Variable 'decoder/weight' has an invalid payload size", ": its file is truncated"),
+                ("File model.bin is incomplete: failed to read a buffer", ": its file is truncated"),
+                ("Unsupported model binary version", "RuntimeError: Unsupported model binary version"),
+                ("Unable to open file 'model.bin' in model '/home/me/x'", "open file 'model.bin' in model"),
+                ("Unable to open C:\\Users\\me", ": RuntimeError: Unable to open"),
+            )
+        ),
     ],
 )
 async def test_f05_child_that_exits_while_loading_fails_at_once_with_the_cause(

@@ -56,6 +56,7 @@ def test_the_secret_is_in_the_environment_and_the_network_is_not_asked() -> None
     assert launch.env["WHISPER_API_KEY"] == "secret"
     assert launch.env["PATH"] == "/bin"
     assert launch.env["HF_HUB_OFFLINE"] == "1"
+    assert launch.env["ORT_DISABLE_TELEMETRY"] == "1"
     assert launch.announces.search('{"event": "ready", "port": 4711, "pid": 1}')
 
 

@@ -18,6 +18,7 @@ import aiohttp
 import psutil
 import pytest
 
+from llamarunner.config import bundled
 from tests.conftest import alive, eventually, on_ci
 from tests.house.conftest import DEMO_MODELS, House, OpenHouse, environment, start, with_fakes
 
@@ -42,6 +43,15 @@ async def test_greeting_names_doors_models_and_an_example_that_works(open_house:
         curl = await asyncio.create_subprocess_shell(f"{command} -s", stdout=asyncio.subprocess.PIPE)
         answer = json.loads((await curl.communicate())[0])
         assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+async def test_where_only_recordings_are_heard_the_example_says_that_one_is_needed(
+    open_house: OpenHouse, tmp_path: Path
+) -> None:
+    shutil.copytree(bundled("models") / "demo-whisper", tmp_path / "own" / "ear")
+    async with open_house({"catalog": {"folders": [str(tmp_path / "own")]}}) as house:
+        assert house.greeting[-2].split(maxsplit=1) == ["Models", "ear"]
+        assert house.greeting[-1].endswith("/v1/audio/transcriptions -F file=@YOUR_RECORDING.wav -F model=ear")
 
 
 async def test_idle_server_is_small_and_opens_within_a_second_of_cpu_time(open_house: OpenHouse) -> None:

@@ -16,6 +16,7 @@ from tests.house.conftest import House, OpenHouse, environment
 from tests.house.terminal import Ran, run, surroundings, terminal, verb
 from tests.verbs.test_address import FREE
 
+SPEECH = Path(__file__).parents[1] / "fixtures" / "speech"
 CAPITAL = "What is the capital of France?"
 PARIS = "The capital of France is Paris.\n"
 STEERING = {
@@ -48,7 +49,7 @@ def table(ran: Ran) -> list[list[str]]:
 async def test_models_are_listed_run_and_stopped(house: House) -> None:
     titles, *models, speech = table(await verb(house, "ls"))
     assert titles == ["NAME", "ID", "SIZE", "MODIFIED"]
-    assert [one[0] for one in models] == ["demo-chat:latest", "demo-embed:latest", "demo-vision:latest"]
+    assert sorted(one[0] for one in models) == ["demo-chat:latest", "demo-embed:latest", "demo-vision:latest"]
     assert all(re.fullmatch(r"[0-9a-f]{12}", one[1]) and one[2].endswith(" MB") for one in models)
     assert speech[:2] == ["demo-whisper", "-"]
     assert re.fullmatch(r"\d+(\.\d)? MB", speech[2])
@@ -63,6 +64,24 @@ async def test_models_are_listed_run_and_stopped(house: House) -> None:
     assert len(table(await verb(house, "ps"))) == 1
 
 
+async def test_a_model_that_hears_is_shown_and_says_how_it_is_asked(house: House) -> None:
+    shown = await verb(house, "show", "demo-whisper")
+    assert shown.out.startswith("  Model\n    id        demo-whisper\n    format    CTranslate2\n"), shown
+    assert json.loads((await verb(house, "show", "demo-whisper", "--json")).out)["id"] == "demo-whisper"
+    ran = await verb(house, "run", "demo-whisper", "hello")
+    assert (ran.code, ran.out) == (1, "")
+    assert "POST /v1/audio/transcriptions" in ran.err
+    form = aiohttp.FormData({"model": "demo-whisper"})
+    form.add_field("file", (SPEECH / "german.wav").read_bytes(), filename="german.wav")
+    url = f"{house.urls['Ollama']}/v1/audio/transcriptions"
+    async with aiohttp.ClientSession() as session, session.post(url, data=form) as heard:
+        assert heard.status == 200
+    name, _, size, *_, until = table(await verb(house, "ps"))[1]
+    assert name == "demo-whisper"
+    assert re.fullmatch(r"5\d minutes from now", until)
+    assert re.fullmatch(r"[1-9]\d{2} MB", size)
+
+
 async def test_json_is_what_the_api_says(house: House) -> None:
     tags, loaded = await verb(house, "ls", "--json"), await verb(house, "ps", "--json")
     shown = await verb(house, "show", "demo-chat", "--json")
@@ -70,7 +89,7 @@ async def test_json_is_what_the_api_says(house: House) -> None:
     copied = await verb(house, "cp", "demo-chat", "mine", "--json")
     deleted = await verb(house, "rm", "mine", "--json")
     stopped = await verb(house, "stop", "demo-chat", "--json")
-    assert json.loads(tags.out)["models"][0]["model"] == "demo-chat:latest"
+    assert "demo-chat:latest" in [one["model"] for one in json.loads(tags.out)["models"]]
     assert json.loads(loaded.out) == {"models": []}
     assert json.loads(shown.out)["model_info"]["general.architecture"]
     lines = [json.loads(line) for line in answer.out.splitlines()]
@@ -95,6 +114,10 @@ async def test_copies_are_models_until_they_are_removed(house: House) -> None:
     assert [row[0] for row in table(await verb(house, "ls", "mine"))] == ["NAME", "mine:1"]
     assert await verb(house, "rm", "mine:1") == Ran(0, "deleted 'mine:1'\n", "")
     assert await verb(house, "rm", "mine:1") == Ran(1, "", "llamarunner: model 'mine:1' not found\n")
+
+
+async def test_a_beginning_that_no_model_has_is_told(house: House) -> None:
+    assert await verb(house, "ls", "xx") == Ran(0, "There is no model whose name begins with 'xx'.\n", "")
 
 
 async def test_what_is_piped_in_comes_before_the_prompt(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,10 +11,16 @@ from typing import Any
 
 import pytest
 
+from llamarunner.dialects.ollama.options import LOADING, SAMPLING
+from llamarunner.verbs.chat import PARAMETERS
 from tests.house.conftest import House, OpenHouse, with_fakes
-from tests.house.terminal import CTRL_C, CTRL_D, Terminal, surroundings, terminal
+from tests.house.terminal import CTRL_C, CTRL_D, Terminal, surroundings, terminal, verb
+from tests.programs.write_gguf import write_projector
 
 READY = ">>> "
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture
@@ -111,6 +118,35 @@ async def test_what_a_model_says_cannot_steer_the_terminal(house: House) -> None
         assert (await screen.until(READY)).endswith("\r\na]0;titleb\r\n\r\n")
 
 
+async def test_pictures_that_are_named_go_along(open_house: OpenHouse, tmp_path: Path, fake_llama: Path) -> None:
+    settings = with_fakes(tmp_path, fake_llama, {"demo-chat": []})
+    write_projector(tmp_path / "models" / "mmproj-demo-chat.gguf")
+    (tmp_path / "a.png").write_bytes(PIXEL)
+    async with open_house(settings) as house:
+        async with chat(house) as screen:
+            screen.type(f"what is in {tmp_path}/a.png? or gone.png\n")
+            assert f"Added image '{tmp_path}/a.png'" in await screen.until(READY)
+        ran = await verb(house, "run", "demo-chat", f"{tmp_path}/a.png", stdin=f"not {tmp_path}/a.png")
+        assert (ran.code, ran.err) == (0, f"Added image '{tmp_path}/a.png'\n")
+        first, second = ([part for part in one["messages"][-1]["content"]] for one in asked(house))
+    assert (
+        [part["type"] for part in first].count("image_url") == [part["type"] for part in second].count("image_url") == 1
+    )
+    assert "what is in ? or gone.png" in [part.get("text") for part in first]
+    assert f"not {tmp_path}/a.png" in [part.get("text") for part in second]
+
+
+async def test_a_model_without_eyes_is_told_the_path(house: House, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PIXEL)
+    ran = await verb(house, "run", "demo-chat", f"{tmp_path}/a.png", stdin="")
+    assert (ran.code, ran.err) == (0, "")
+    assert asked(house)[0]["messages"][-1]["content"] == f"{tmp_path}/a.png"
+
+
+def test_the_parameters_are_those_that_the_server_takes() -> None:
+    assert {*SAMPLING, *LOADING} == PARAMETERS
+
+
 async def test_commands_change_how_the_model_is_asked(house: House) -> None:
     async with chat(house, "--system", "First.") as screen:
         for line in (
@@ -127,6 +163,8 @@ async def test_commands_change_how_the_model_is_asked(house: House) -> None:
             seen = await screen.until(READY)
         screen.type("/set nonsense\n")
         assert "It is one of: /set system TEXT" in await screen.until(READY)
+        screen.type("/set parameter foo 1\n")
+        assert "There is no parameter foo; there are: draft_num_predict," in await screen.until(READY)
         screen.type("/nonsense\n")
         assert "There is no /nonsense; /help tells" in await screen.until(READY)
         screen.type("/show\n")

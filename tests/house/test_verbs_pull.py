@@ -75,7 +75,8 @@ async def test_run_offers_to_pull_a_model_that_is_not_here(house: House, registr
     async with terminal(house.folder, "run", "mario", env=surroundings(house)) as screen:
         await screen.until("The model 'mario' is not here. Pull it? [Y/n]: ")
         screen.type("n\n")
-        assert await screen.end() != 0
+        assert await screen.end() == 1
+        assert "interrupted" not in screen.screen
     assert not registry.asked
     async with terminal(house.folder, "run", "mario", env=surroundings(house)) as screen:
         await screen.until("Pull it? [Y/n]: ")

@@ -52,6 +52,22 @@ async def test_a_stand_in_is_replaced_by_the_real_one(tmp_path: Path) -> None:
         assert again.of(entry(model.path)) not in (real, stand_in)
 
 
+async def test_small_files_are_hashed_before_they_are_told(tmp_path: Path) -> None:
+    small, large = entry(file(tmp_path / "a", b"a")), entry(file(tmp_path / "b", b"b" * 101))
+    gone = entry(file(tmp_path / "c", b"c"))
+    gone.path.unlink()
+    more = entry(file(tmp_path / "d", b"d" * 100))
+    async with Digests(tmp_path / "cache", quick_bytes=100) as digests:
+        await digests.settle([large, more, gone, small])
+        told = [digests.of(one) for one in (small, large, more)]  # nothing runs between these
+        assert told[0] == hashlib.sha256(b"a").hexdigest()
+        assert told[1] != hashlib.sha256(b"b" * 101).hexdigest()
+        assert told[2] != hashlib.sha256(b"d" * 100).hexdigest(), "all together are more than a list waits for"
+        await digests.settle([more])
+        assert digests.of(more) == hashlib.sha256(b"d" * 100).hexdigest()
+        assert is_digest(digests.of(gone))
+
+
 async def test_a_model_of_several_files_has_one_digest(tmp_path: Path) -> None:
     parts = [file(tmp_path / name, name.encode()) for name in "ab"]
     real = hashlib.sha256("".join(f"{hashlib.sha256(one).hexdigest()}\n" for one in (b"a", b"b")).encode()).hexdigest()

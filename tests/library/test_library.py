@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +20,7 @@ import llamarunner.library
 from llamarunner import app
 from llamarunner.catalog import Catalog, Source
 from llamarunner.catalog.manifests import SMALL_BYTES
+from llamarunner.config import bundled
 from llamarunner.dialects.ollama.errors import WrongOption
 from llamarunner.errors import Forbidden, InvalidRequest, LlamaRunnerError
 from llamarunner.events import Bus
@@ -53,6 +55,20 @@ async def upload(house: House, data: bytes) -> str:
 
     await house.library.put_blob(digest_of(data), once())
     return digest_of(data)
+
+
+async def test_speech_models_are_not_copied_but_may_have_other_names(tmp_path: Path) -> None:
+    shutil.copytree(bundled("models") / "demo-whisper", tmp_path / "own" / "ear")
+    async with library(tmp_path, catalog={"folders": [str(tmp_path / "own")]}) as house:
+        assert house.catalog.find("ear").error is None
+        for wanted, param in (
+            (house.library.copy("ear", "other"), "source"),
+            (create(house, "other", from_="ear"), "from"),
+        ):
+            with pytest.raises(InvalidRequest, match=r"'ear' is a speech model .* with catalog\.aliases$") as told:
+                await wanted
+            assert told.value.param == param
+        assert [entry.id for entry in house.catalog.entries] == ["ear"]
 
 
 async def test_a_model_is_made_of_one_in_a_folder_without_copying_it(tmp_path: Path) -> None:

@@ -429,3 +429,17 @@ async def test_a_pull_that_is_killed_goes_on(tmp_path: Path, registry: Registry)
         assert house.catalog.find("a").path.read_bytes() == weights
     last = registry.requests(digest_of(weights))[-1]
     assert int(last.headers["Range"].removeprefix("bytes=").removesuffix("-")) >= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        ("http://127.0.0.1:9", r"127\.0\.0\.1 cannot be reached; is this machine online\?"),
+        ("http://nowhere.invalid", r"nowhere\.invalid: its name is not known; is this machine online\?"),
+    ],
+    ids=["nobody listens", "unknown name"],
+)
+async def test_a_host_that_is_not_there_is_named(tmp_path: Path, registry: str, said: str) -> None:
+    async with library(tmp_path, registry) as house:
+        with pytest.raises(PullFailed, match=said):
+            await house.pull("model")

@@ -20,7 +20,7 @@ from tests.conftest import alive
 
 # The spec's fields with their types; null only where it is said.
 STATUS = {"id": str, "status": str, "port": int, "uptime": int, "memory_usage": int, "last_used": str}
-MORE_STATUS = {"queue_length": int, "slots": dict, "context_length": int, "draining": bool}
+MORE_STATUS = {"queue_length": int, "slots": dict, "context_length": int, "draining": bool, "expires_at": str}
 INFO = {
     "id": str,
     "path": str,
@@ -66,7 +66,7 @@ async def test_status_of_a_model_that_was_never_used(tmp_path: Path) -> None:
         for door in house.urls:
             status = await get(house, "chat/status", door)
             assert_fields(status, STATUS, nulls=("port", "last_used"))
-            assert_fields(status, MORE_STATUS, nulls=("context_length",))
+            assert_fields(status, MORE_STATUS, nulls=("context_length", "expires_at"))
             told = ("unloaded", 0, 0, 0, None, None)
             names = ("status", "uptime", "memory_usage", "queue_length", "progress", "error")
             assert tuple(status[name] for name in names) == told

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ async def test_the_list_has_the_newest_first(tmp_path: Path) -> None:
     assert [one["name"] for one in models] == ["b:latest", "c:latest", "a:latest"]
     for one in models:
         assert one["model"] == one["name"]
-        assert re.fullmatch("[0-9a-f]{64}", one["digest"])
+        file = tmp_path / "models" / f"{one['name'].removesuffix(':latest')}.gguf"
+        assert one["digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
         assert one["size"] > 0
     assert datetime.fromisoformat(models[0]["modified_at"]) == datetime.fromtimestamp(1e9, UTC)
     assert models[0]["details"]["family"] == "bert"
@@ -65,6 +66,16 @@ async def test_what_runs_and_until_when(tmp_path: Path) -> None:
         await ask(house, CHAT, {"model": "thinker", "keep_alive": 0})
         await house.until(lambda: house.services.supervisor.loaded() == ["chat"])
         assert [one["name"] for one in (await get(house, "/api/ps"))["models"]] == ["chat:latest"]
+
+
+async def test_a_model_that_runs_is_told_though_the_catalog_hides_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path, models={}) as house:
+        assert "demo-chat" not in str(await get(house, "/api/tags"))
+        await ask(house, CHAT, {"model": "demo-chat"})
+        assert [one["name"] for one in (await get(house, "/api/ps"))["models"]] == ["demo-chat:latest"]
+        async with house.client.get(house.urls["ollama"] + "/v1/system/status") as answer:
+            models = (await answer.json())["models"]
+    assert (models["total"], models["loaded"], models["memory_usage"] > 0) == (1, 1, True)
 
 
 async def test_all_of_a_model(tmp_path: Path) -> None:

@@ -63,9 +63,18 @@ def test_what_writes_down_speech_is_listed_after_the_others() -> None:
 
 
 def test_what_writes_down_speech_runs_too() -> None:
-    ears = [{"id": name, "size": 7, "capabilities": ["transcription"], "status": name} for name in ("loaded", "error")]
-    told = tables.with_speech({"models": []}, {"data": ears}, loaded=True)
-    assert [re.split(r"\s{2,}", line) for line in tables.running(told)][1:] == [["loaded", "-", "7 B", "-", "-"]]
+    for expires, until in ((moment(minutes=5, seconds=1), "5 minutes from now"), (None, "Forever")):
+        status = {"memory_usage": 3 * 10**8, "expires_at": expires}
+        told = tables.with_running({"models": []}, {"id": "ear", "size": 7}, status)
+        rows = [re.split(r"\s{2,}", line) for line in tables.running(told)]
+        assert rows[1:] == [["ear", "-", "300 MB", "-", "-", until]]
+
+
+def test_what_is_known_of_a_speech_model_is_shown() -> None:
+    info = {"id": "ear", "format": "CTranslate2", "size": 7 * 10**6, "license": None, "capabilities": ["transcription"]}
+    lines = list(tables.described(info))
+    assert lines[:2] == ["  Model", "    id        ear"]
+    assert lines[3:] == ["    size      7.0 MB", "", "  Capabilities", "    transcription"]
 
 
 def test_models_are_chosen_by_how_their_names_begin() -> None:

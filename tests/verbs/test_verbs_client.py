@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from llamarunner.verbs.address import Address
-from llamarunner.verbs.client import BrokenOff, Client, NoServer, Refused
+from llamarunner.verbs.client import BrokenOff, Client, NoServer, Refused, WrongDoor
 
 
 @contextmanager
@@ -50,18 +50,33 @@ def test_the_key_goes_along() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("status", "body", "message"),
     [
-        ('{"error":"no such thing"}', "no such thing"),
-        ('{"error":{"message":"as OpenAI says it","code":1}}', "as OpenAI says it"),
-        ("<html>", "The server answered 404 Not Found."),
-        ("[]", "The server answered 404 Not Found."),
+        ("404 Not Found", '{"error":"no such thing"}', "no such thing"),
+        ("400 Bad Request", '{"error":{"message":"as OpenAI says it","code":1}}', "as OpenAI says it"),
+        ("502 Bad Gateway", "<html>", "The server answered 502 Bad Gateway."),
+        ("502 Bad Gateway", "[]", "The server answered 502 Bad Gateway."),
+        ("401 No", '{"error":"A key!"}', "A key! Here it comes from --key or $LLAMARUNNER_API_KEY."),
     ],
 )
-def test_refusals_are_told_in_the_servers_words(body: str, message: str) -> None:
-    with answering(whole(body, "404 Not Found")) as (client, _), pytest.raises(Refused) as refused:
+def test_refusals_are_told_in_the_servers_words(status: str, body: str, message: str) -> None:
+    with answering(whole(body, status)) as (client, _), pytest.raises(Refused) as refused:
         client.ask("POST", "/api/show", {"model": "x"})
-    assert (refused.value.answered, refused.value.message) == (404, message)
+    assert (refused.value.answered, refused.value.message) == (int(status[:3]), message)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("404 Not Found", '{"error":{"message":"There is nothing at /api/tags.","code":"not_found"}}'),
+        ("404 Not Found", "<html>"),
+        ("200 OK", '{"error":"Unexpected endpoint or method. (GET /api/tags)"}'),
+    ],
+    ids=["OpenAI's", "a page", "LM Studio's"],
+)
+def test_a_server_of_another_kind_is_told_apart(status: str, body: str) -> None:
+    with answering(whole(body, status)) as (client, _), pytest.raises(WrongDoor, match="usually at port 11434"):
+        client.ask("GET", "/api/tags")
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def running(folder: Path = MODEL, *more: str) -> AsyncIterator[Worker]:
+async def running(folder: Path = MODEL, *more: str, **env: str) -> AsyncIterator[Worker]:
     process = await asyncio.create_subprocess_exec(
-        *command(folder, *more), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=ENV
+        *command(folder, *more), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=ENV | env
     )
     try:
         assert process.stdout
@@ -59,6 +59,10 @@ async def running(folder: Path = MODEL, *more: str) -> AsyncIterator[Worker]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def kept(folder: Path) -> list[Path]:
+    return list(folder.rglob("*"))
 
 
 async def test_segments_then_the_end() -> None:
@@ -125,6 +129,28 @@ async def test_it_can_write_no_file_and_leaves_no_image_of_its_memory() -> None:
         for limit in (psutil.RLIMIT_CORE, psutil.RLIMIT_FSIZE):
             assert process.rlimit(limit) == (0, 0)
         assert (await worker.tell("german.wav"))[0]["text"] == " drei sechs vier"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its home is not told by HOME")
+async def test_nothing_is_kept_at_home_to_be_told_to_others(tmp_path: Path) -> None:
+    async with running(HOME=str(tmp_path)) as worker:
+        assert (await worker.tell("german.wav"))[0]["text"] == " drei sechs vier"
+    assert not kept(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its home is not told by HOME")
+async def test_nor_by_the_bench(tmp_path: Path) -> None:
+    program = (sys.executable, "-m", "llamarunner.bench.hear", str(MODEL), "sequential", "1")
+    process = await asyncio.create_subprocess_exec(
+        *program,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=ENV | {"HOME": str(tmp_path)},
+    )
+    told, _ = await asyncio.wait_for(process.communicate(f"{SPEECH / 'german.wav'}\n".encode()), 20)
+    assert json.loads(told.splitlines()[-1])["words"] == 3
+    assert not kept(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a step is stuck in a named pipe, which it does not have")

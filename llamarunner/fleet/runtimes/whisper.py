@@ -20,6 +20,7 @@ from llamarunner.fleet.runtimes.xllamacpp import ANNOUNCES
 
 PROGRAM = "llamarunner.workers.whisper"
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_ARENA_MAX": "1"}  # glibc's
+KEEP_PRIVATE = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"}  # onnxruntime, which finds silence, has some
 
 BATCH_SIZE = 4
 LOAD_SHARE = 1.2  # of the weights, at the peak of a load
@@ -61,5 +62,5 @@ def describe(
         announces=ANNOUNCES,
         idle="/idle",
         api_key=api_key,
-        env={**env, **KEEP_MEMORY, "WHISPER_API_KEY": api_key, "HF_HUB_OFFLINE": "1"},
+        env={**env, **KEEP_MEMORY, **KEEP_PRIVATE, "WHISPER_API_KEY": api_key},
     )
