@@ -123,6 +123,12 @@ class JobNotFound(LlamaRunnerError):
         super().__init__(f'Download job "{job_id[:SHOWN]}" not found.')
 
 
+class DownloadImpossible(ServerError):
+    """The place that has a model cannot be reached, or gives nothing that can be used."""
+
+    status = 502
+
+
 class PreviousResponseNotFound(InvalidRequest):
     """The response that a chat is to continue is not stored, or is another client's."""
 
