@@ -18,7 +18,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.conftest import alive, eventually, on_ci
+from tests.conftest import UNLIMITED_DOORS, alive, eventually, on_ci
 from tests.house.conftest import DEMO_MODELS, House, OpenHouse, environment, start, with_fakes
 
 QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
@@ -42,6 +42,12 @@ async def test_greeting_names_doors_models_and_an_example_that_works(open_house:
         curl = await asyncio.create_subprocess_shell(f"{command} -s", stdout=asyncio.subprocess.PIPE)
         answer = json.loads((await curl.communicate())[0])
         assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+async def test_the_example_is_for_lm_studios_door_also_beside_the_wrappers(open_house: OpenHouse) -> None:
+    doors = {**UNLIMITED_DOORS, "wrapper": {"enabled": True, "port": 0}}
+    async with open_house({"proxies": doors}) as house:
+        assert f"curl {house.urls['LM Studio']}/v1/chat/completions " in house.greeting[-1]
 
 
 async def test_idle_server_is_small_and_opens_within_a_second_of_cpu_time(open_house: OpenHouse) -> None:
