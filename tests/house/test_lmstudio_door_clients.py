@@ -45,7 +45,7 @@ async def test_openai(open_house: OpenHouse) -> None:
             vectors = await old.embeddings.create(model="demo-embed", input=["a", "b"])
             assert [one.index for one in vectors.data] == [0, 1]
         async with openai.AsyncOpenAI(base_url=urls[0], api_key="wrong", max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError, match="Malformed LM Studio API token provided: wrong"):
+            with pytest.raises(openai.AuthenticationError, match="Invalid LM Studio API token provided"):
                 await stranger.models.list()
 
 
