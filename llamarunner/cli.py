@@ -220,7 +220,7 @@ def example(house: Running, models: list[ModelEntry]) -> str:
     order = [*_TRIES, "transcribe"]
     task, model = min(((native_task(entry), entry.id) for entry in models), key=lambda found: order.index(found[0]))
     doors = {name: door for name, door in house.opened.proxies.doors() if name in house.urls}
-    name = min(reversed(doors), key=lambda name: bool(doors[name].api_keys))
+    name = min(reversed(doors), key=lambda name: (bool(doors[name].api_keys), name == "wrapper"))
     key = "-H 'Authorization: Bearer YOUR_KEY' " if doors[name].api_keys else ""
     if task == "transcribe":
         return f"curl {key}{house.urls[name]}/v1/audio/transcriptions -F file=@YOUR_RECORDING.wav -F model={model}"

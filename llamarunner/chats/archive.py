@@ -133,12 +133,10 @@ class Archive:
         previous, turn, body = rows[0]
         return Entry(response_id, owner, kind, previous, _object(turn), _object(body))
 
-    def delete(self, response_id: str, owner: str, kind: str) -> None:
-        """Forget a response, with which nobody can go on from those after it either. Raises NotKept."""
+    def delete(self, response_id: str, owner: str) -> None:
+        """Forget a response of any kind, with which nobody can go on from those after it either. Raises NotKept."""
         with self._transaction():
-            gone = self._db.execute(
-                "DELETE FROM responses WHERE id = ? AND owner = ? AND kind = ?", (response_id, owner, kind)
-            ).rowcount
+            gone = self._db.execute("DELETE FROM responses WHERE id = ? AND owner = ?", (response_id, owner)).rowcount
             if not gone:
                 raise NotKept
 

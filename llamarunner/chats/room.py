@@ -103,9 +103,9 @@ class Chats:
 
         return await self._look(entry)
 
-    async def delete(self, response_id: str, owner: str, kind: str) -> None:
-        """Forget a response. Raises NotKept."""
-        await self._look(lambda archive: archive.delete(response_id, owner, kind))
+    async def delete(self, response_id: str, owner: str) -> None:
+        """Forget a response of whichever API. Raises NotKept."""
+        await self._look(lambda archive: archive.delete(response_id, owner))
 
     # ── the archive's thread ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from llamarunner.dialects.lmstudio.errors import InvalidValue, JobNotFound, UnknownModel
+from llamarunner.dialects.lmstudio.errors import DownloadImpossible, InvalidValue, JobNotFound, UnknownModel
 from llamarunner.dialects.lmstudio.managing import DownloadRequest, DownloadStarted, DownloadStatus, without_nothing
 from llamarunner.dialects.ollama import names
 from llamarunner.errors import ModelNotFound
-from llamarunner.library import Job, JobState, NotOffered
+from llamarunner.library import Job, JobState, NotOffered, PullFailed
 from llamarunner.server.library_api import check_shown
 from llamarunner.server.lmstudio_asked import answer, read
 from llamarunner.server.services import CLIENT, VIEW, View
@@ -63,7 +63,7 @@ async def _is_here(view: View, place: str) -> bool:
 
 
 async def _begin(view: View, name: str, places: list[str]) -> Job:
-    """Begin with the first place that has the model. Raises UnknownModel, PullFailed, ServiceUnavailable."""
+    """Begin with the first place that has the model. Raises UnknownModel, DownloadImpossible, ServiceUnavailable."""
     library = view.services.library
     for place in places:
         if job := library.jobs.under_way(place):
@@ -72,6 +72,8 @@ async def _begin(view: View, name: str, places: list[str]) -> Job:
             return library.jobs.begin(place, await library.weigh(place))
         except NotOffered:
             continue
+        except PullFailed as error:
+            raise DownloadImpossible(error.message) from None
     raise UnknownModel(name)
 
 

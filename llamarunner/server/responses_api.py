@@ -103,10 +103,10 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
 
 
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Forget a response; chats that went on from it cannot be gone on with any more."""
+    """Forget a response, or one of LM Studio's chats; chats that went on from it cannot be gone on with any more."""
     view, response_id = request.app[VIEW], request.match_info["id"]
     try:
-        await view.services.chats.delete(response_id, view.owner(request.headers), KIND)
+        await view.services.chats.delete(response_id, view.owner(request.headers))
     except NotKept:
         raise ResponseNotFound(response_id) from None
     return await _answer(request, {"id": response_id, "object": "response", "deleted": True})

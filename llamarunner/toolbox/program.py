@@ -88,6 +88,9 @@ async def stdio(program: Program, wire: Wire, output: Output) -> AsyncIterator[T
             try:
                 yield Counted(read, wire), write
             finally:
+                if any(pump.done() for pump in pumps):  # pipes are closed a little before the end is told
+                    await asyncio.wait({process.exited}, timeout=REST_SECONDS)
+                wire.exited = transport.get_returncode()
                 write.close()
                 read.close()
                 await _end(transport, process)

@@ -50,16 +50,17 @@ async def sse(remote: Remote, outbound: Outbound, wire: Wire) -> AsyncIterator[T
 @asynccontextmanager
 async def _client(remote: Remote, outbound: Outbound, wire: Wire, *, strict: bool) -> AsyncIterator[httpx2.AsyncClient]:
     async with outbound.line(loopback=remote.loopback, private=remote.private) as line:
-        guarded = Guarded(line, httpx2.URL(remote.url), wire, strict)
+        guarded = Guarded(line, remote, wire, strict)
         yield httpx2.AsyncClient(transport=guarded, headers=dict(remote.headers), trust_env=False)
 
 
 class Guarded(httpx2.AsyncBaseTransport):
     """Makes the SDK's requests; what goes wrong is told to the wire. `strict`: a message refused is a server lost."""
 
-    def __init__(self, line: Line, url: httpx2.URL, wire: Wire, strict: bool) -> None:
+    def __init__(self, line: Line, remote: Remote, wire: Wire, strict: bool) -> None:
         self._line = line
-        self._origin = _origin(url)
+        self._origin = _origin(httpx2.URL(remote.url))
+        self._private = remote.private
         self._wire = wire
         self._strict = strict
 
@@ -70,8 +71,8 @@ class Guarded(httpx2.AsyncBaseTransport):
         sent = await request.aread()
         try:
             response = await self._line.ask(request.method, str(request.url), headers, sent)
-        except Denied:
-            raise self._failure(request, NOT_PUBLIC) from None
+        except Denied as error:
+            raise self._failure(request, error.message if self._private else NOT_PUBLIC) from None
         except Unreachable as error:
             raise self._failure(request, error.message) from None
         if request.method == "POST":

@@ -35,6 +35,7 @@ FILE_BYTES = 1_048_576
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.6.2
 HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,8192}")
 MOST_HEADERS = 64
+MOST_SHOWN = 50  # names of tools in a message
 OUR_HEADERS = frozenset(  # those that make the message, or are the protocol's own
     (
         *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
@@ -73,6 +74,16 @@ class Server:
     provider: Mapping[str, str]
     way: Remote | Program
     allowed_tools: Sequence[str] | None = None
+
+    def check_allowed(self, names: Sequence[str]) -> None:
+        """Raise IntegrationRefused if a tool is allowed that the server, whose tools these are, does not have."""
+        missing = next((name for name in self.allowed_tools or () if name not in names), None)
+        if missing is not None:
+            has = ", ".join(map(shown, names[:MOST_SHOWN])) + (" and more" if len(names) > MOST_SHOWN else "")
+            raise _refused(
+                f"'allowed_tools' names {shown(missing)}, which MCP server '{self.label}' does not have. "
+                f"Its tools are: {has or 'none'}."
+            )
 
     def unreachable(self, reason: str) -> ToolFailed:
         """The error of one that gives no tools."""

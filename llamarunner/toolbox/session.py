@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ class Session:
     def __init__(self, server: Server, settings: McpSettings, outbound: Outbound) -> None:
         self.server = server
         self.tools: list[Listed] = []
+        self._names: Sequence[str] = ()  # of all tools that it has
         self._settings = settings
         self._outbound = outbound
         self._output = Output()
@@ -84,12 +85,16 @@ class Session:
             self._tell()
 
     async def connected(self, deadline: float) -> None:
-        """Wait until its tools are known, at most until then (of the loop's clock). Raises ToolFailed."""
+        """Wait until its tools are known, at most until then (of the loop's clock).
+
+        Raises ToolFailed, and IntegrationRefused if it lacks an allowed tool.
+        """
         wait = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.wait({self._ready, self._wire.lost}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
         if self._wire.lost.done() or not self._ready.done():
             late = f"It did not answer within {self._settings.connect_seconds:g} seconds."
             raise self.server.unreachable(self._wire.fault or late)
+        self.server.check_allowed(self._names)
 
     async def call(self, tool: str, arguments: Mapping[str, object]) -> Outcome:
         """Call a tool by the server's own name for it. Raises ToolFailed."""
@@ -148,6 +153,7 @@ class Session:
         ):
             self._session = client.session
             listed = await self._listed()
+            self._names = [tool.name for tool in listed]
             self.tools = picked(listed, self.server.allowed_tools, self._settings.tools_per_server)
             self._wire.ready = True
             self._ready.set_result(None)
@@ -219,6 +225,8 @@ class Session:
                 return f"Its answer is not as MCP prescribes: {shown(place)}: {problem['msg'][:SAID_LENGTH]}."
             case OSError() | ValueError() if not isinstance(self.server.way, Remote):
                 return f"Its program could not be started ({getattr(error, 'strerror', None) or 'bad arguments'})."
+            case _ if self._wire.exited is not None:
+                return f"Its program ended with status {self._wire.exited}."
             case RuntimeError():
                 return "It speaks a version of MCP that is not known here, or none."
         return CLOSED if isinstance(self.server.way, Remote) else "Its program ended."

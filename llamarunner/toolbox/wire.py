@@ -26,6 +26,7 @@ class Wire:
     def __init__(self) -> None:
         self.fault: str | None = None  # what went wrong, as far as it was noticed here
         self.status: int | None = None  # of the last answer to a message sent by HTTP
+        self.exited: int | None = None  # the status of a program that ended of itself; less than 0 is a signal
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False  # its tools are known
         self._bytes = 0

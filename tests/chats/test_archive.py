@@ -51,8 +51,9 @@ def test_what_is_not_there_is_not_kept(archive: Archive) -> None:
             said(archive, name, owner, kind)
         with pytest.raises(NotKept):
             archive.entry(f"resp_{name}", owner, kind)
+    for name, owner in (("x", "me"), ("a", "you")):
         with pytest.raises(NotKept):
-            archive.delete(f"resp_{name}", owner, kind)
+            archive.delete(f"resp_{name}", owner)
     with pytest.raises(NotKept):
         archive.add(entry("b", "a", owner="you"), 1.0, ROOM)
     assert said(archive, "a") == ["a"]
@@ -61,7 +62,7 @@ def test_what_is_not_there_is_not_kept(archive: Archive) -> None:
 def test_what_went_on_from_a_deleted_response_is_told_but_not_gone_on_with(archive: Archive) -> None:
     for one in (entry("a"), entry("b", "a"), entry("c", "b")):
         archive.add(one, 1.0, ROOM)
-    archive.delete("resp_b", "me", "chat")
+    archive.delete("resp_b", "me")
     assert said(archive, "a") == ["a"]
     assert archive.entry("resp_c", "me", "chat").body == {"id": "c"}
     with pytest.raises(NotKept):
@@ -125,7 +126,7 @@ def test_it_is_for_its_owner_alone(archive: Archive, file: Path) -> None:
 
 def test_what_is_deleted_is_overwritten(archive: Archive, file: Path) -> None:
     archive.add(entry("a", text="very secret " * 20), 1.0, ROOM)
-    archive.delete("resp_a", "me", "chat")
+    archive.delete("resp_a", "me")
     archive.close()
     assert b"very secret" not in b"".join(one.read_bytes() for one in file.parent.iterdir())
 

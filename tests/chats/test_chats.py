@@ -48,7 +48,7 @@ async def test_nothing_is_made_until_something_is_kept(tmp_path: Path) -> None:
         with pytest.raises(NotKept):
             await chats.turns("resp_1", "me", "chat")
         with pytest.raises(NotKept):
-            await chats.delete("resp_1", "me", "chat")
+            await chats.delete("resp_1", "me")
         assert not folder.exists()
 
 
@@ -135,7 +135,7 @@ async def test_a_response_that_was_deleted_meanwhile_is_not_gone_on_from(tmp_pat
     first = entry()
     async with Chats(settings(tmp_path)) as chats:
         await chats.keep(first)
-        await chats.delete(first.id, "me", "chat")
+        await chats.delete(first.id, "me")
         assert not await chats.keep(entry("later", first.id))
 
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from llamarunner.config import bundled
-from tests.conftest import alive, eventually, on_ci
+from tests.conftest import UNLIMITED_DOORS, alive, eventually, on_ci
 from tests.house.conftest import DEMO_MODELS, House, OpenHouse, environment, start, with_fakes
 
 QUESTION = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
@@ -52,6 +52,12 @@ async def test_where_only_recordings_are_heard_the_example_says_that_one_is_need
     async with open_house({"catalog": {"folders": [str(tmp_path / "own")]}}) as house:
         assert house.greeting[-2].split(maxsplit=1) == ["Models", "ear"]
         assert house.greeting[-1].endswith("/v1/audio/transcriptions -F file=@YOUR_RECORDING.wav -F model=ear")
+
+
+async def test_the_example_is_for_lm_studios_door_also_beside_the_wrappers(open_house: OpenHouse) -> None:
+    doors = {**UNLIMITED_DOORS, "wrapper": {"enabled": True, "port": 0}}
+    async with open_house({"proxies": doors}) as house:
+        assert f"curl {house.urls['LM Studio']}/v1/chat/completions " in house.greeting[-1]
 
 
 async def test_idle_server_is_small_and_opens_within_a_second_of_cpu_time(open_house: OpenHouse) -> None:

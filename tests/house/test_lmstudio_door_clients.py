@@ -26,7 +26,7 @@ async def test_openai(open_house: OpenHouse) -> None:
         async with new, old:
             with pytest.raises(openai.NotFoundError) as unknown:
                 await new.chat.completions.create(model="gpt-4o", messages=QUESTION)
-            assert 'Invalid model identifier "gpt-4o"' in unknown.value.message
+            assert "The model 'gpt-4o' was not found." in unknown.value.message
             assert unknown.value.code == "model_not_found"
             developer: Any = [{"role": "developer", "content": "You are a helpful assistant."}, *QUESTION]
             named = await new.chat.completions.create(
@@ -45,7 +45,7 @@ async def test_openai(open_house: OpenHouse) -> None:
             vectors = await old.embeddings.create(model="demo-embed", input=["a", "b"])
             assert [one.index for one in vectors.data] == [0, 1]
         async with openai.AsyncOpenAI(base_url=urls[0], api_key="wrong", max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError, match="Malformed LM Studio API token provided: wrong"):
+            with pytest.raises(openai.AuthenticationError, match="Invalid LM Studio API token provided"):
                 await stranger.models.list()
 
 
@@ -55,7 +55,7 @@ async def test_anthropic(open_house: OpenHouse) -> None:
         open_house() as house,
         anthropic.AsyncAnthropic(base_url=house.url, auth_token="lmstudio", max_retries=0) as claude,
     ):
-        with pytest.raises(anthropic.NotFoundError, match="Invalid model identifier"):
+        with pytest.raises(anthropic.NotFoundError, match=r"The model .claude-opus-4. was not found\."):
             await claude.messages.create(model="claude-opus-4", max_tokens=10, messages=QUESTION)
         for model in ("demo-chat", "claude-opus-4"):
             message = await claude.messages.create(

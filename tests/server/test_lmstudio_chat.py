@@ -81,6 +81,15 @@ async def test_a_model_that_runs_is_not_loaded_anew_for_another_context(tmp_path
         assert len(house.journal("start")) == 1
 
 
+async def test_a_chat_is_deleted_as_responses_are(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        made = (await ask(house))["response_id"]
+        async with house.client.delete(f"{house.url}/v1/responses/{made}") as response:
+            assert (response.status, (await response.json())["deleted"]) == (200, True)
+        gone = await ask(house, 400, previous_response_id=made)
+    assert gone["error"]["code"] == "previous_response_not_found"
+
+
 MISTAKES: list[tuple[Json, int, str | None, str | None]] = [
     ({"seed": 1}, 400, "unrecognized_keys", None),
     ({"model": None}, 400, "invalid_type", "model"),

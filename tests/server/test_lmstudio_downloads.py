@@ -154,6 +154,14 @@ async def test_mistakes(
         assert (status_code, error["type"], error.get("param")) == refusal
 
 
+async def test_without_a_network_a_download_is_502(tmp_path: Path) -> None:
+    async with open_house(tmp_path, registry="http://127.0.0.1:9") as house:
+        code, answer = await download(house, model="mario")
+    error = json.loads(answer)["error"]
+    assert (code, error["type"]) == (502, "internal_error")
+    assert error["message"].startswith("pull model manifest: ")
+
+
 async def test_an_unknown_job(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         code, answer = await ask(house, "GET", "/api/v1/models/download/status/job_0123456789")

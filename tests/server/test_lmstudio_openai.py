@@ -151,11 +151,11 @@ async def test_a_model_that_cannot_be_loaded_is_503_in_its_words(tmp_path: Path)
     ("headers", "text"),
     [
         ({}, NO_TOKEN),
-        (bearing("not-a-token-at-all"), MALFORMED_TOKEN.format(start="not-a-toke")),
-        ({"x-api-key": "short"}, MALFORMED_TOKEN.format(start="short")),
+        (bearing("sk-lm-not-a-token"), MALFORMED_TOKEN.format(start="sk-lm-not-")),
+        ({"x-api-key": "another-secret"}, UNKNOWN_TOKEN),
         (bearing(TOKEN), UNKNOWN_TOKEN),
     ],
-    ids=["none", "malformed", "short", "unknown"],
+    ids=["none", "malformed", "another", "unknown"],
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/api/v0/models", "/api/v1/models", "/nothing"])
 async def test_a_locked_door_says_what_is_wrong_with_a_token(

@@ -75,7 +75,7 @@ async def test_an_unknown_name_is_answered_by_the_only_chat_model_that_is_loaded
     await ask(house, "chat")
     status, answer = await ask(house, "gpt-4o", path)
     assert status == wrong, "two are loaded"
-    said = 'Invalid model identifier "gpt-4o". Please specify a valid downloaded model (e.g., chat, embed, other-chat).'
+    said = "Please specify a valid downloaded model (e.g., chat, embed, other-chat)."
     assert answer["error"]["message"].endswith(said)
     assert (answer["error"]["code"], answer["error"]["param"]) == ("model_not_found", "model")
 

@@ -22,6 +22,7 @@ from llamarunner.config import OutboundSettings
 from llamarunner.outbound import Outbound
 from llamarunner.toolbox import Asker, Ephemeral, Plugin, ToolFailed
 from llamarunner.toolbox.remote import Guarded
+from llamarunner.toolbox.servers import Remote
 from llamarunner.toolbox.wire import Wire
 from tests.conftest import eventually
 from tests.toolbox.opening import LOCAL, boxes, lost, opened, refused, text, written
@@ -29,6 +30,9 @@ from tests.toolbox.opening import LOCAL, boxes, lost, opened, refused, text, wri
 NOT_PUBLIC = (
     "Unable to connect to remote MCP server 'there' at url '{}'. URL resolves to a non-public address. "
     "We only allow public addresses for dynamic remote MCP connections."
+)
+NOT_ALLOWED = (
+    "Unable to connect to remote MCP server 'there' at url '{}'. The URL leads to an address that is not public; "
 )
 TOOLS = {"tools": [{"name": "add", "inputSchema": {"type": "object"}}]}
 EVENTS = {"Content-Type": "text/event-stream"}
@@ -101,13 +105,14 @@ async def three(request: web.Request, message: dict[str, Any]) -> web.StreamResp
 
 
 async def test_s29_private_addresses_are_refused_unless_they_are_allowed() -> None:
+    elsewhere = Asker(plugins=True, loopback=False)
     async with calling(three) as host:
         url = host.url + "?token=secret"
-        for settings, asker in ((False, LOCAL), (True, Asker(plugins=True, loopback=False))):
+        for settings, asker, reason in ((False, LOCAL, NOT_PUBLIC), (True, elsewhere, NOT_ALLOWED)):
             async with boxes(allow_private_addresses=settings) as toolboxes:
                 with pytest.raises(ToolFailed) as caught:
                     await toolboxes.opened([Ephemeral("there", url)], asker).__aenter__()
-                assert caught.value.message == NOT_PUBLIC.format(host.url)
+                assert caught.value.message.startswith(reason.format(host.url))
                 assert caught.value.code == "mcp_connection_error"
         assert host.asked == []
         async with opened(Ephemeral("there", url)) as toolbox:
@@ -128,7 +133,10 @@ async def test_s29_the_servers_own_ports_are_never_asked(tmp_path: Any) -> None:
         guard = Outbound(OutboundSettings(allow_cidrs=("127.0.0.0/8",)), lambda: {int(host.url.split(":")[2][:-4])})
         path = written(tmp_path, {"own": {"url": host.url}})
         for integration in (Ephemeral("there", host.url), Plugin("mcp/own")):
-            assert "non-public" in (await refused(integration, outbound=guard, servers_file=path)).message
+            assert (
+                "never the server's own ports"
+                in (await refused(integration, outbound=guard, servers_file=path)).message
+            )
         assert host.asked == []
 
 
@@ -151,12 +159,12 @@ async def test_s29_every_dial_is_judged_not_the_first_alone() -> None:
     async with calling(three) as host:
         there = Ephemeral("there", host.url.replace("127.0.0.1", "name.test"))
         guard = Outbound(OutboundSettings(), set, ChangingNames(0))
-        assert "non-public" in (await refused(there, outbound=guard)).message
+        assert "address that is not public" in (await refused(there, outbound=guard)).message
         assert host.asked == []
         names = ChangingNames(100)
         async with opened(there, outbound=Outbound(OutboundSettings(), set, names)) as toolbox:
             names.times = 0
-            with pytest.raises(ToolFailed, match="non-public"):
+            with pytest.raises(ToolFailed, match="address that is not public"):
                 await toolbox.call("add", {})
         assert ("POST", "tools/call") not in host.asked
 
@@ -198,7 +206,7 @@ async def test_s30_nothing_goes_to_another_host_whatever_the_sdk_thinks() -> Non
     async with calling(three) as host, Outbound(OutboundSettings(), set).line(loopback=True) as line:
         wire = Wire()
         for url in (host.url.replace("127.0.0.1", "localhost"), host.url.replace("http://", "https://")):
-            guarded = Guarded(line, httpx2.URL(url), wire, strict=False)
+            guarded = Guarded(line, Remote(url), wire, strict=False)
             async with httpx2.AsyncClient(transport=guarded, headers={"Authorization": "Bearer x"}) as client:
                 with pytest.raises(httpx2.ConnectError, match="another host"):
                     await client.post(host.url)

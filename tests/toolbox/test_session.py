@@ -17,7 +17,7 @@ from tests.toolbox.opening import lost, opened, refused, rogue, text, written
 
 UNUSABLE = {
     "silent": "did not answer within 0.5 seconds",
-    "crashes": "program ended",
+    "crashes": r"program ended with status 1\.",
     "other_version": "version of MCP",
     "no_object": "not as MCP prescribes: 'tools.0.inputSchema.type'",
     "no_schema": r"not as MCP prescribes: 'tools.0.inputSchema'",

@@ -13,7 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llamarunner.toolbox import Ephemeral, Integration, Plugin, Toolbox, Toolboxes, ToolFailed, ToolUnknown
+from llamarunner.toolbox import (
+    Ephemeral,
+    Integration,
+    IntegrationRefused,
+    Plugin,
+    Toolbox,
+    Toolboxes,
+    ToolFailed,
+    ToolUnknown,
+)
 from tests.conftest import eventually
 from tests.programs.mcp_server import events
 from tests.toolbox.opening import EXEMPLARY, LOCAL, boxes, hosted, opened, rogue, text, written
@@ -93,7 +102,7 @@ async def test_s30_headers_go_to_their_server_with_every_request(origin: str) ->
 
 @pytest.mark.parametrize("way", ["http", "sse", "program"])
 async def test_s31_only_allowed_tools_are_told_and_called(way: str, origin: str, servers_file: Path) -> None:
-    allowed = ["happened", "no such tool"]
+    allowed = ["happened"]
     url = by_url(origin, "mcp" if way == "http" else "sse", allowed_tools=allowed)
     integration: Integration = Plugin("mcp/program", allowed) if way == "program" else url
     async with opened(integration, servers_file=servers_file) as toolbox:
@@ -102,6 +111,20 @@ async def test_s31_only_allowed_tools_are_told_and_called(way: str, origin: str,
             with pytest.raises(ToolUnknown):
                 await toolbox.call(name, {"a": 1, "b": 2})
         assert "add" not in (await toolbox.call("happened", {})).output
+
+
+@pytest.mark.parametrize("way", ["http", "program"])
+async def test_an_allowed_tool_that_is_not_there_is_refused(way: str, origin: str, servers_file: Path) -> None:
+    allowed = ["add", "nosuch"]
+    integration: Integration = Plugin("mcp/program", allowed)
+    if way == "http":
+        integration = by_url(origin, "mcp", allowed_tools=allowed)
+    with pytest.raises(
+        IntegrationRefused, match=r"'nosuch', which .* does not have\. Its tools are: .*'add'"
+    ) as caught:
+        async with opened(integration, servers_file=servers_file):
+            raise AssertionError("it opened")
+    assert (caught.value.status, caught.value.param) == (400, "integrations")
 
 
 async def test_s31_of_two_tools_of_one_name_each_is_called_by_its_label(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from llamarunner.errors import (
 )
 
 MEDIA = "application/json; charset=utf-8"
-TOKEN = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
+TOKEN_START = "sk-lm-"
+TOKEN = re.compile(TOKEN_START + r"[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
 NO_TOKEN = (
     "An LM Studio API token is required to make requests to this server, but none was provided using the Authorization "
     "header using the 'Bearer' scheme (i.e., 'Authorization: Bearer $LM_API_TOKEN'). Learn more at: "
@@ -99,8 +100,9 @@ class UnknownModel(ModelNotFound):
         name = name[:SHOWN]
         super().__init__(name)
         examples = f" (e.g., {', '.join(known[:MOST_KNOWN])})" if known else ""
-        self.said = f'Invalid model identifier "{name}". Please specify a valid downloaded model{examples}.'
-        self.message = f"The model '{name}' was not found. {self.said}"  # first as our own API documents it
+        advice = f"Please specify a valid downloaded model{examples}."
+        self.said = f'Invalid model identifier "{name}". {advice}'
+        self.message = f"The model '{name}' was not found. {advice}"  # as our own API documents it
 
 
 class NoModelNamed(ModelNotFound):
@@ -119,6 +121,12 @@ class JobNotFound(LlamaRunnerError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f'Download job "{job_id[:SHOWN]}" not found.')
+
+
+class DownloadImpossible(ServerError):
+    """The place that has a model cannot be reached, or gives nothing that can be used."""
+
+    status = 502
 
 
 class PreviousResponseNotFound(InvalidRequest):
@@ -164,7 +172,7 @@ def text_of(error: LlamaRunnerError) -> str:
     match error:
         case UnknownModel() | NoModelNamed():
             return error.said
-        case WrongKey() if not TOKEN.fullmatch(error.given):
+        case WrongKey() if error.given.startswith(TOKEN_START) and not TOKEN.fullmatch(error.given):
             return MALFORMED_TOKEN.format(start=error.given[:10])
         case WrongKey():
             return UNKNOWN_TOKEN

@@ -25,9 +25,10 @@ def validated(kind: type[B], raw: bytes) -> B:
 def _fault(error: ValidationError) -> InvalidRequest:
     faults = error.errors(include_url=False, include_input=False)
     extra = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
-    if extra:
+    keyless = [fault for fault in faults if extra and fault["loc"] == (*extra[0][:-1], "type")]
+    if extra and not keyless:  # of an object whose type is wrong no key can be judged
         return UnrecognizedKeys([str(loc[-1]) for loc in extra if loc[:-1] == extra[0][:-1]])
-    fault = faults[0]
+    fault = (keyless or faults)[0]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
     param = param.removeprefix(".")[:MAX_SHOWN_PARAM]
     if fault["type"] == "missing":

@@ -62,6 +62,8 @@ def test_integrations_have_three_forms() -> None:
         ({"integrations": [{"type": "ephemeral_mcp", "server_label": "l"}]}, "integrations[0]"),
         ({"integrations": [{"type": "plugin", "id": "x", "server_url": "u"}]}, "integrations[0]"),
         ({"integrations": [5]}, "integrations[0]"),
+        ({"input": [{"type": "audio", "data": "x"}]}, "input[0].type"),
+        ({"integrations": [{"type": "mcp", "url": "u"}]}, "integrations[0].type"),
         ({"min_p": -0.1}, "min_p"),
         ({"repeat_penalty": "1"}, "repeat_penalty"),
         ({"context_length": 1.5}, "context_length"),
