@@ -24,6 +24,7 @@ from http import HTTPStatus
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from llamarunner.config import RateLimits
 from llamarunner.dialects.anthropic import ANTHROPIC
 from llamarunner.dialects.lmstudio import errors as lmstudio
 from llamarunner.dialects.ollama.errors import OLLAMA
@@ -179,6 +180,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     if isinstance(failure, RateLimited):
         view = request.app[VIEW]
         view.services.metrics.refused(view.name, failure.limit)
+        if failure.limit in RateLimits.model_fields:
+            failure.message += view.way_out(request[CLIENT], request[ACCOUNT])
     if request.writer.output_size > 0:  # an answer has begun, and must not be followed by a second one
         request[RECORD].status = failure.status
         raise ConnectionAbortedError

@@ -4,7 +4,7 @@
     GET /lms-status          {"package": "llamarunner", "version": …}
     /llm /embedding /system /files /repository /diagnostics /plugins /runtime
 
-The upgrade is one request for the limits, and over with it; requests to models are counted each. The sockets that a
+The upgrade is one request for the limits, and over with it; predictions and loads are counted each. The sockets that a
 client may keep open are counted apart, so many for each namespace as it may have requests at the same time.
 """
 
@@ -41,6 +41,7 @@ from llamarunner.server.sdk_endpoints import Caller, Namespace
 from llamarunner.server.sdk_socket import CLOSE_SECONDS, HELLO_SECONDS, Socket, credential
 from llamarunner.server.services import ACCOUNT, CLIENT, TICKET, VIEW, View
 
+TEXTS = 4  # of one socket that are worked on at the same time
 HELLO_BYTES = 8192  # more than that a client does not send before it is known
 
 NAMESPACES: Mapping[str, Namespace] = {
@@ -163,7 +164,8 @@ def _caller(request: web.Request, name: str, hello: frames.Hello, stack: context
     except Unauthorized as error:
         raise error if headers else Unauthorized(frames.NO_TOKEN) from None
     guest = stack.enter_context(view.guests.hosting(hello))
-    return Caller(view, client, account, guest, name, headers)
+    texts = min(TEXTS, account.limits.concurrent_requests or TEXTS)
+    return Caller(view, client, account, guest, name, headers, asyncio.Semaphore(texts))
 
 
 async def _turned_away(socket: web.WebSocketResponse, refusal: bytes) -> None:

@@ -141,6 +141,12 @@ class View:
         exempt = limits.exempt_loopback and is_loopback(address)
         return Account(budget_of(address), NO_LIMITS if exempt else limits)
 
+    def way_out(self, address: str, account: Account) -> str:
+        """Tell who asks from this machine how its owner lifts the limits that stopped it; others nothing."""
+        if account.limits is not self.door.rate_limits or not is_loopback(address):
+            return ""
+        return f' (proxies.{self.name}.rate_limits; "exempt_loopback": true frees this machine)'
+
     def crowding(self, peer: str) -> str | None:
         """For whom a connection is counted, by its peer's address; None for this machine and for trusted proxies."""
         address = plain_address(peer)

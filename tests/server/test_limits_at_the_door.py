@@ -64,7 +64,10 @@ async def test_the_request_over_the_rate_is_429_as_the_specification_has_it(tmp_
             assert 30 < seconds <= 60
             error = (await response.json())["error"]
             assert error["code"] == "rate_limit_exceeded"
-            assert error["message"] == f"Rate limit exceeded. Try again in {seconds} seconds."
+            assert error["message"] == (
+                f"Rate limit exceeded. Try again in {seconds} seconds. "
+                f'(proxies.{name}.rate_limits; "exempt_loopback": true frees this machine)'
+            )
             assert error["type"] == "rate_limit_error"
             assert response.headers["X-RateLimit-Limit"] == "100"
             assert response.headers["X-RateLimit-Remaining"] == "0"
@@ -107,6 +110,8 @@ async def test_loopback_is_treated_as_the_settings_say(tmp_path: Path, exempt: b
         assert await status(house, headers=of("192.0.2.1")) == 200
         assert await status(house, headers=of("192.0.2.1")) == 429
         assert [await status(house) for _ in range(4)] == ([200] * 4 if exempt else [200, 200, 429, 429])
+        async with house.client.get(house.url + "/v1/models", headers=of("192.0.2.1")) as refused:
+            assert "exempt_loopback" not in await refused.text(), "which would not free a client from elsewhere"
 
 
 async def test_probes_and_preflights_are_free(tmp_path: Path) -> None:
@@ -210,7 +215,7 @@ async def test_requests_at_the_same_time(tmp_path: Path, name: str) -> None:
             assert refused.headers["Retry-After"] == "1"
             error = (await refused.json())["error"]
             assert error["code"] == "rate_limit_exceeded"
-            assert error["message"] == "Too many requests at the same time; the limit is 2."
+            assert error["message"].startswith("Too many requests at the same time; the limit is 2. (proxies.")
         async with house.client.post(url, json=CHAT, headers=of("192.0.2.1")) as other:
             assert other.status == 200
         assert [(await task).status for task in asking] == [200, 200]
@@ -226,7 +231,7 @@ async def test_streams_at_the_same_time(tmp_path: Path, path: str) -> None:
             assert refused.status == 429
             assert refused.headers["Retry-After"] == "1"
             answer = await refused.json()
-            assert answer["error"]["message"] == "Too many streams at the same time; the limit is 2."
+            assert answer["error"]["message"].startswith("Too many streams at the same time; the limit is 2. (proxies.")
             assert answer["error"]["type"] == "rate_limit_error"
         async with house.post(path, CHAT) as whole:
             assert whole.status == 200
