@@ -151,14 +151,14 @@ class Limiter:
     def __len__(self) -> int:
         return len(self._clients) + len(self._crowds)
 
-    def check(self, account: Account, now: int) -> Usage:
+    def check(self, account: Account, now: int, of_minute: bool = True) -> Usage:
         """Find what the client has used, if it may ask now. Raises RateLimited."""
         client, limits = account
         _forget_idle(self._clients, now)
         _forget_idle(self._crowds, now)
         usage = self._known(client) or self._welcome(client)
         most = limits.requests_per_minute
-        if most is not None and usage.requests(now) >= most:
+        if of_minute and most is not None and usage.requests(now) >= most:
             seconds = usage.wait(most, now)
             message = f"Rate limit exceeded. Try again in {seconds} seconds."
             raise RateLimited(message, retry_after=seconds, limit="requests_per_minute")
@@ -168,10 +168,14 @@ class Limiter:
             raise RateLimited(message, retry_after=TRY_AGAIN, limit="concurrent_requests")
         return usage
 
-    def admit(self, account: Account, now: int) -> Ticket:
-        """Count a request that begins. Raises RateLimited, and then counts nothing."""
-        usage = self.check(account, now)
-        usage.add(now)
+    def admit(self, account: Account, now: int, of_minute: bool = True) -> Ticket:
+        """Count a request that begins; what is not one of the minute, among those that run alone.
+
+        Raises RateLimited, and then counts nothing.
+        """
+        usage = self.check(account, now, of_minute)
+        if of_minute:
+            usage.add(now)
         return Ticket(usage, account.limits)
 
     def standing(self, account: Account, now: int) -> Standing | None:

@@ -6,11 +6,13 @@ failure of the server. The rest of a body is its to judge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from llamarunner.errors import InvalidRequest
 
 ROLES = ("assistant", "developer", "function", "system", "tool", "user")
+BLIND = "Model '{}' does not support image inputs."
 
 
 def check_messages(document: Mapping[str, object]) -> None:
@@ -24,3 +26,10 @@ def check_messages(document: Mapping[str, object]) -> None:
         if message.get("role") not in ROLES:
             known = ", ".join(ROLES)
             raise InvalidRequest(f"'messages[{number}].role' must be one of {known}.", param=f"messages[{number}].role")
+
+
+def shows_images(messages: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a conversation, as OpenAI writes it, has images."""
+    contents = (message.get("content") for message in messages)
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(isinstance(part, dict) and part.get("type") == "image_url" for part in parts)

@@ -241,7 +241,7 @@ class Schedule:
     def _fits(self, unit: Unit) -> bool:
         if unit.spared and any(other.state is State.STOPPING for other in self.resident):
             return False
-        if self.rules.only_last_jit and not unit.kept and any(other.may_go(unit) for other in self.resident):
+        if self.rules.only_last_jit and not unit.kept and any(other.may_go for other in self.resident):
             return False
         return len(self.resident) < self.rules.max_loaded and self._shortage(unit) <= 0
 
@@ -255,12 +255,13 @@ class Schedule:
 
     def _hopeless(self, unit: Unit) -> bool:
         """Refuse the callers of a unit that no departure would make room for."""
-        if any(other.may_go(unit) or other.state is not State.LOADED or other.draining for other in self.resident):
+        if any(other.may_go or other.state is not State.LOADED or other.draining for other in self.resident):
             return False
         if len(self.resident) >= self.rules.max_loaded:
             error = ServiceUnavailable(
-                "All places for models are taken by ones that are pinned or were loaded by hand. Unload one of them.",
-                retry_after=60,
+                "All places for models (supervisor.max_loaded_models) are taken by ones that are pinned or were loaded "
+                "by hand. Unload one of them.",
+                retry_after=None,  # waiting does not help
             )
         else:
             need, free = unit.terms.bytes_needed / 2**30, (self._memory() or 0) / 2**30
@@ -276,8 +277,8 @@ class Schedule:
         """Send one unit away, unless one is leaving already."""
         if any(other.state is State.STOPPING or other.draining for other in self.resident):
             return
-        movable = [u for u in self.resident if u.state is State.LOADED and u.may_go(unit)]
-        by_use = sorted(movable, key=lambda u: (u.kept, u.last_used))
+        movable = [u for u in self.resident if u.state is State.LOADED and u.may_go]
+        by_use = sorted(movable, key=lambda u: u.last_used)
         if victim := next((u for u in by_use if u.idle), None):
             self._retire(victim, "evicted")
         elif by_use and now >= next(iter(unit.waiting.values())) + self.rules.patience:
@@ -325,14 +326,14 @@ class Schedule:
         """Give a load that ran out of memory a second chance if idle units can make way."""
         if unit.state is not State.LOADING or unit.spared or not (death and death.out_of_memory):
             return False
-        others = list(self._evictable(unit))
+        others = list(self._evictable())
         for other in others:
             self._retire(other, "evicted")
         unit.spared = bool(others)
         return unit.spared
 
-    def _evictable(self, newcomer: Unit) -> Iterator[Unit]:
-        return (unit for unit in self.units.values() if unit.idle and unit.may_go(newcomer))
+    def _evictable(self) -> Iterator[Unit]:
+        return (unit for unit in self.units.values() if unit.idle and unit.may_go)
 
     def _fail(self, unit: Unit, death: Death, now: float) -> None:
         if unit.state is State.LOADED and now - unit.loaded_at >= FAILURE_WINDOW_SECONDS:

@@ -110,7 +110,7 @@ class Unit:
     wishes: dict[Ticket, Terms] = field(default_factory=dict)  # of those that wait, if they have a wish
     runs: Mapping[str, object] = field(default_factory=dict)  # the settings of its process that can be wished otherwise
     leases: set[Ticket] = field(default_factory=set)
-    kept: bool = False  # started by hand: stays until stopped by hand, or others that are need its place
+    kept: bool = False  # started by hand: stays until stopped by hand
     draining: str | None = None  # why it takes no new callers
     load_began: float = 0.0
     load_seconds: float | None = None  # how long the last load took that succeeded
@@ -136,9 +136,10 @@ class Unit:
         """Whether it takes no more callers, and none waits for its next process."""
         return (self.state is State.STOPPING or bool(self.draining)) and not self.waiting
 
-    def may_go(self, newcomer: Unit) -> bool:
-        """Whether it can be made to leave for a newcomer: none that was started by hand for one that was not."""
-        return not self.terms.pinned and (newcomer.kept or not self.kept)
+    @property
+    def may_go(self) -> bool:
+        """Whether it can be made to leave for a newcomer: none that its owner wants to stay."""
+        return not self.terms.pinned and not self.kept
 
     @property
     def idle(self) -> bool:
@@ -147,7 +148,7 @@ class Unit:
     @property
     def expires(self) -> float | None:
         """When idleness ends it, were it left alone."""
-        if not self.idle or self.kept or self.terms.pinned or self.terms.ttl is None:
+        if not self.idle or not self.may_go or self.terms.ttl is None:
             return None
         return self.last_used + self.terms.ttl
 

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 
 from llamarunner.catalog import Capability, ModelEntry
 from llamarunner.chats import Entry, NotKept, new_id
+from llamarunner.dialects.chat import BLIND, shows_images
 from llamarunner.dialects.lmstudio import chat_request, described
 from llamarunner.dialects.lmstudio.chat_events import Event, Telling, document, framed
 from llamarunner.dialects.lmstudio.chat_request import ChatRequest, Integration
@@ -53,6 +54,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
     record.model_id = entry.id
     owner = view.owner(request.headers)
     turns = await _before(services, asked, owner)
+    before = messages_of(turns)
+    _check_sight(entry, asked, before)
     integrations, asker = [_integration(one) for one in asked.integrations], _asker(request)
     services.toolboxes.check(integrations, asker)
     system = next((one["system"] for one in reversed(turns) if one.get("system") is not None), None)
@@ -64,7 +67,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         entry=entry,
         manner=_manner(request, entry, asked),
         sampling=chat_request.sampling(asked),
-        said=chat_request.messages(system, [*messages_of(turns), new]),
+        said=chat_request.messages(system, [*before, new]),
         telling=Telling(entry.instance_id),
         ask=partial(_ask, services),
         tell=_tell_nobody,
@@ -205,10 +208,15 @@ def _usage(conversation: Conversation) -> Usage:
 def _find(view: View, asked: ChatRequest) -> ModelEntry:
     """Find the model, and check that it can do what is asked. Raises UnknownModel, InvalidRequest or ModelNotLoaded."""
     entry, _ = able(find(view, asked.model), Task.GENERATE)
-    if asked.sees and Capability.VISION not in entry.capabilities:
-        raise InvalidValue(f"Model '{entry.id}' does not support image inputs.", param="input")
     chat_request.check_reasoning(entry.id, asked.reasoning, described.reasoning_options(described.model(entry)))
     return entry
+
+
+def _check_sight(entry: ModelEntry, asked: ChatRequest, before: list[dict[str, Any]]) -> None:
+    """Raise InvalidValue for images, now or before, that the model cannot see."""
+    if Capability.VISION not in entry.capabilities and (asked.sees or shows_images(before)):
+        param = "input" if asked.sees else "previous_response_id"
+        raise InvalidValue(BLIND.format(entry.id), param=param)
 
 
 async def _before(services: Services, asked: ChatRequest, owner: str) -> list[dict[str, Any]]:

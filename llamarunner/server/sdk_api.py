@@ -4,7 +4,7 @@
     GET /lms-status          {"package": "llamarunner", "version": …}
     /llm /embedding /system /files /repository /diagnostics /plugins /runtime
 
-The upgrade is one request for the limits, and over with it; requests to models are counted each. The sockets that a
+The upgrade is one request for the limits, and over with it; predictions and loads are counted each. The sockets that a
 client may keep open are counted apart, so many for each namespace as it may have requests at the same time.
 """
 
@@ -21,7 +21,7 @@ from aiohttp.typedefs import Handler
 from llamarunner.config import NO_LIMITS
 from llamarunner.dialects import strict_json
 from llamarunner.dialects.lmstudio import sdk_frames as frames
-from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown
+from llamarunner.errors import InvalidRequest, LlamaRunnerError, RateLimited, ShuttingDown, Unauthorized
 from llamarunner.limits import Account, Ticket
 from llamarunner.server import (
     sdk_diagnostics,
@@ -41,6 +41,7 @@ from llamarunner.server.sdk_endpoints import Caller, Namespace
 from llamarunner.server.sdk_socket import CLOSE_SECONDS, HELLO_SECONDS, Socket, credential
 from llamarunner.server.services import ACCOUNT, CLIENT, TICKET, VIEW, View
 
+TEXTS = 4  # of one socket that are worked on at the same time
 HELLO_BYTES = 8192  # more than that a client does not send before it is known
 
 NAMESPACES: Mapping[str, Namespace] = {
@@ -120,16 +121,18 @@ async def _met(
     request: web.Request, socket: web.WebSocketResponse, name: str, stack: contextlib.ExitStack
 ) -> Caller | None:
     """Let a client say who it is; None, and the socket is closed, if it may not come in."""
+    python = request.headers.get("User-Agent", "").startswith("python-httpx")
     try:
         guarded = request.protocol.channel if isinstance(request.protocol, Connection) else None
         if guarded is not None:
             guarded.allowance = HELLO_BYTES
         hello = frames.hello(await _first(socket))
+        python = python or hello.of_python
         if guarded is not None:
             guarded.allowance = None
         caller = _caller(request, name, hello, stack)
     except LlamaRunnerError as error:
-        await _turned_away(socket, error)
+        await _turned_away(socket, frames.unwelcome(error.message, python))
         return None
     except ConnectionError:
         return None
@@ -156,15 +159,19 @@ def _caller(request: web.Request, name: str, hello: frames.Hello, stack: context
     """Check the key, if the door has some, and the passkey. Raises Unauthorized, InvalidRequest or RateLimited."""
     view, client = request.app[VIEW], request[CLIENT]
     headers = credential(hello, request.headers)
-    account = view.recognise(client, headers)
+    try:
+        account = view.recognise(client, headers)
+    except Unauthorized as error:
+        raise error if headers else Unauthorized(frames.NO_TOKEN) from None
     guest = stack.enter_context(view.guests.hosting(hello))
-    return Caller(view, client, account, guest, name, headers)
+    texts = min(TEXTS, account.limits.concurrent_requests or TEXTS)
+    return Caller(view, client, account, guest, name, headers, asyncio.Semaphore(texts))
 
 
-async def _turned_away(socket: web.WebSocketResponse, error: LlamaRunnerError) -> None:
+async def _turned_away(socket: web.WebSocketResponse, refusal: bytes) -> None:
     with contextlib.suppress(ConnectionError, TimeoutError):
         async with asyncio.timeout(2 * CLOSE_SECONDS):
-            await socket.send_frame(frames.unwelcome(error.message), WSMsgType.TEXT)
+            await socket.send_frame(refusal, WSMsgType.TEXT)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"Not let in.")
 
 

@@ -6,6 +6,7 @@ stop.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ class Caller:
     guest: Guest
     namespace: str  # the path of the socket, without its slash
     headers: Mapping[str, str]  # with the credential
+    texts: asyncio.Semaphore  # taken for a text of a list, of which each comes as a call
 
     @property
     def domain(self) -> Domain:
@@ -44,7 +46,9 @@ class Caller:
         return self.view.guests.find(self.guest, identifier, place).url
 
     @contextmanager
-    def counted(self, endpoint: str, *, stream: bool = False) -> Iterator[tuple[Record, Ticket]]:
+    def counted(
+        self, endpoint: str, *, stream: bool = False, of_minute: bool = True
+    ) -> Iterator[tuple[Record, Ticket]]:
         """Count a request to a model in the client's budget, and tell when it is over. Raises RateLimited."""
         view = self.view
         record = Record(
@@ -53,7 +57,7 @@ class Caller:
         )
         with view.services.records.open(record):
             try:
-                ticket = view.limiter.admit(self.account, time.monotonic_ns())
+                ticket = view.limiter.admit(self.account, time.monotonic_ns(), of_minute)
                 with ticket:
                     record.admitted = True
                     if stream:
@@ -61,6 +65,7 @@ class Caller:
                     yield record, ticket
             except RateLimited as error:
                 view.services.metrics.refused(view.name, error.limit)
+                error.message += view.way_out(self.client, self.account)
                 raise
 
 

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from llamarunner.catalog import Capability
 from llamarunner.dialects import chat
 from llamarunner.dialects.llama_cpp import ContextLengthExceeded
 from llamarunner.dialects.lmstudio import sdk_config, sdk_errors, sdk_history
@@ -22,7 +23,7 @@ from llamarunner.dialects.lmstudio.sdk_prediction import Prediction
 from llamarunner.dialects.lmstudio.v0 import VERBOSE
 from llamarunner.dialects.ollama.shorten import shortened
 from llamarunner.dialects.sse import Splitter
-from llamarunner.errors import BackendFailed
+from llamarunner.errors import BackendFailed, InvalidRequest
 from llamarunner.fleet.launch import Task
 from llamarunner.server import upstream
 from llamarunner.server.record import Record, log_prompt
@@ -93,11 +94,14 @@ async def _answer(
     if asked.fuzzy_preset_identifier:
         raise sdk_errors.preset_not_found(asked.fuzzy_preset_identifier)
     one = await find_loaded(caller, asked.model_specifier)
+    entry = one.instance.entry
+    if Capability.VISION not in entry.capabilities and chat.shows_images(question.document.get("messages", ())):
+        raise InvalidRequest(chat.BLIND.format(entry.id), param="history")
     fields = sdk_config.asked(question.config)
     told = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True, **VERBOSE}
-    question.document |= fields | told | {"model": one.instance.entry.instance_id}
+    question.document |= fields | told | {"model": entry.instance_id}
     with caller.counted(endpoint, stream=True) as (record, _):
-        record.model_id = one.instance.entry.id
+        record.model_id = entry.id
         if caller.view.services.settings.logging.prompts:
             log_prompt(record, question.document)
         await Answering(caller, channel, question, one, record).run()

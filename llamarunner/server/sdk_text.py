@@ -1,10 +1,15 @@
-"""Texts through LM Studio's sockets: tokens, embeddings, and a conversation as the model's template writes it."""
+"""Texts through LM Studio's sockets: tokens, embeddings, and a conversation as the model's template writes it.
+
+SDKs send a list of texts as one call for each, all at once: so these are no requests of the minute, and wait for each
+other where others would be too many at the same time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from llamarunner.catalog import ModelEntry
 from llamarunner.dialects import chat
 from llamarunner.dialects.chat_stream import event_of
 from llamarunner.dialects.lmstudio import sdk_config, sdk_history
@@ -91,10 +96,17 @@ async def _ask(
 ) -> dict[str, Any]:
     """Ask a loaded model, and read all that it says. Raises what it cannot do."""
     entry = (await find_loaded(caller, specifier)).instance.entry
-    with caller.counted(endpoint) as (record, _):
+    async with caller.texts:
+        return await _told(caller, entry, endpoint, wanted, task or native_task(entry))
+
+
+async def _told(
+    caller: Caller, entry: ModelEntry, endpoint: str, wanted: Mapping[str, object], task: Task
+) -> dict[str, Any]:
+    with caller.counted(endpoint, of_minute=False) as (record, _):
         record.model_id = entry.id
         body = Body({**wanted, "model": entry.id}, loopback=caller.view.is_local(caller.client))
-        call = Call(entry, task or native_task(entry), PATHS[endpoint], body)
+        call = Call(entry, task, PATHS[endpoint], body)
         said = await ask_whole(caller.view.services, call, record)
         record.used(of_answer(said))
     return event_of(said.decode(errors="replace"))

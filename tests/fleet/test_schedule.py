@@ -405,23 +405,27 @@ def test_what_was_started_by_hand_makes_way_for_nothing_that_only_a_request_want
     assert "loaded by hand" in refusal(fleet.ask(3, "b", HOUR, 6)).error.message
 
 
-def test_what_was_started_by_hand_makes_way_for_another_such_and_is_no_longer_kept_then() -> None:
-    fleet = schedule(max_loaded=1)
-    started_by_hand(fleet, "a")
-    assert fleet.ask(1, "b", HOUR, 1, keep=True) == [Stop("a", "evicted")]
-    assert fleet.ended("a", None, 2) == [Spawn("b")]
-    fleet.started("b", 3)
-    fleet.stop("b", 3, force=True)
-    fleet.ended("b", None, 4)
-    load(fleet, "a", 5)
-    assert fleet.units["a"].expires == 3605
-
-
-def test_what_was_started_by_hand_makes_way_after_what_was_not() -> None:
+def test_what_was_started_by_hand_makes_way_for_no_other_such() -> None:
     fleet = schedule(max_loaded=2)
     started_by_hand(fleet, "a", 0)
     load(fleet, "b", 1)
     assert fleet.ask(1, "c", HOUR, 2, keep=True) == [Stop("b", "evicted")], "though a was used before b"
+    assert fleet.ended("b", None, 3) == [Spawn("c")]
+    fleet.started("c", 4)
+    fleet.leave(1, 5)
+    error = refusal(fleet.ask(2, "b", HOUR, 6, keep=True)).error
+    assert "supervisor.max_loaded_models" in error.message
+    assert error.retry_after is None, "waiting does not help"
+    assert {unit.name for unit in fleet.resident} == {"a", "c"}
+
+
+def test_what_was_started_by_hand_and_stopped_is_not_kept_when_a_request_brings_it_back() -> None:
+    fleet = schedule(max_loaded=1)
+    started_by_hand(fleet, "a")
+    assert fleet.stop("a", 1) == [Stop("a", "asked")]
+    fleet.ended("a", None, 2)
+    load(fleet, "a", 5)
+    assert fleet.units["a"].expires == 3605
 
 
 def test_load_that_runs_out_of_memory_spares_what_was_started_by_hand() -> None:
@@ -478,12 +482,14 @@ class Fleet(RuleBasedStateMachine):
                     assert name not in self.children, "two children for one unit"
                     assert not self.closed
                     units = self.fleet.units
-                    rivals = [one for one in self.children if one != name and units[one].may_go(units[name])]
+                    rivals = [one for one in self.children if one != name and units[one].may_go]
                     alone = units[name].kept or not self.fleet.rules.only_last_jit
                     assert alone or not rivals, "beside another that a request has loaded"
                     self.children[name] = "loading"
                     self.runs[name] = {**self.runs.get(name, {"size": 0}), **wish}
-                case Stop(name, _):
+                case Stop(name, reason):
+                    unit = self.fleet.units[name]
+                    assert unit.may_go or reason not in ("evicted", "idle"), "what its owner wants to stay"
                     assert self.children[name] in ("loading", "ready"), "stopped twice, or never started"
                     busy = name in self.leased.values() and self.children[name] == "ready"
                     assert self.forced or not busy, "stopped while busy"
@@ -547,7 +553,7 @@ class Fleet(RuleBasedStateMachine):
         waiting = dict(self.waiting)
         self.carry_out(self.fleet.renew(name, self.now, in_any_case))
         unit, others = self.fleet.units.get(name), self.fleet.resident
-        no_room = unit is not None and not any(other.may_go(unit) for other in others)
+        no_room = unit is not None and not any(other.may_go for other in others)
         assert no_room or waiting.keys() - self.waiting.keys() == set(), "renewing turns nobody away"
 
     @rule(name=NAMES)

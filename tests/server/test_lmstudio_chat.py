@@ -11,6 +11,7 @@ import pytest
 from doors import open_house
 
 from llamarunner.config import NO_LIMITS, ApiKey, Door
+from tests.programs.write_gguf import write_model, write_projector
 from tests.server.chatting import (
     DEEP,
     EPHEMERAL,
@@ -258,6 +259,19 @@ async def test_a_chat_goes_on_and_branches(tmp_path: Path) -> None:
         [("system", "S"), one, said, two, said, three],
         [("system", "T"), one, said, ("user", "other")],
     ]
+
+
+async def test_a_chat_with_images_goes_on_with_a_model_that_sees_alone(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "eyes" / "eyes.gguf")
+    write_projector(tmp_path / "models" / "eyes" / "mmproj-eyes.gguf")
+    async with open_house(tmp_path) as house:
+        image = {"type": "image", "data_url": "data:image/png;base64,iVBORw0KGgo="}
+        first = await ask(house, model="eyes", input=[{"type": "text", "content": "what?"}, image])
+        await ask(house, model="eyes", input="why?", previous_response_id=first["response_id"])
+        error = (await ask(house, 400, input="why?", previous_response_id=first["response_id"]))["error"]
+        assert error["message"] == "Model 'chat' does not support image inputs."
+        assert error["param"] == "previous_response_id"
+        assert house.services.supervisor.loaded() == ["eyes"]
 
 
 async def test_tools_and_reasoning_are_remembered(tmp_path: Path) -> None:

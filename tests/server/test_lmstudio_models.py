@@ -317,6 +317,9 @@ async def test_a_loaded_instance_makes_way_for_no_request(tmp_path: Path) -> Non
         await load(house, "two")
         async with house.post("/v1/chat/completions", {"model": "one", "messages": HELLO}) as response:
             assert response.status == 503
+        async with house.post("/api/v1/models/load", {"model": "one"}) as response:
+            assert (response.status, response.headers.get("Retry-After")) == (503, None)
+            assert "supervisor.max_loaded_models" in (await response.json())["error"]["message"]
         assert sorted(house.services.supervisor.loaded()) == ["chat", "two"]
 
 

@@ -111,7 +111,26 @@ async def test_the_halves_of_a_token_are_a_key(tmp_path: Path) -> None:
             await line.send(HELLO)
             answer = await line.next()
             assert (answer["success"], await line.closed()) == (False, 1008)
-            assert "key" in answer["error"]
+            assert answer["error"].startswith("This door asks for an API token.")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "headers"),
+    [
+        ("0b6fb1ee-5a4a-4c3c-9d7c-2f5f3f2c1a90", {}),
+        ("guest:0b6fb1ee-5a4a-4c3c-9d7c-2f5f3f2c1a90", {}),
+        ("abcdefgh", {"User-Agent": "python-httpx/0.28.1"}),
+    ],
+    ids=["1.5", "1.6", "1.6 with a token"],
+)
+async def test_the_client_for_python_is_told_errors_as_an_object(
+    tmp_path: Path, identifier: str, headers: dict[str, str]
+) -> None:
+    async with open_house(tmp_path, door=LOCKED) as house, dialled(house, "llm", None, headers=headers) as line:
+        await line.send({"authVersion": 1, "clientIdentifier": identifier, "clientPasskey": "x" * 20})
+        error = (await line.next())["error"]
+        assert error["rootTitle"] == error["title"]
+        assert "API" in error["title"]
 
 
 async def test_wrong_keys_are_guesses_and_few(tmp_path: Path) -> None:

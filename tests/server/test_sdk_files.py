@@ -7,6 +7,7 @@ from pathlib import Path
 
 from doors import open_house
 from sdk_talking import HELLO, Json, asking, dialled
+from write_gguf import write_model, write_projector
 
 from llamarunner.config import Door, RateLimits
 
@@ -18,13 +19,18 @@ def picture(identifier: str) -> Json:
     return {"messages": [{"role": "user", "content": [{"type": "text", "text": "what?"}, part]}]}
 
 
-async def test_a_picture_is_shown_to_a_model(tmp_path: Path) -> None:
+async def test_a_picture_is_shown_to_a_model_that_sees(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "eyes" / "eyes.gguf")
+    write_projector(tmp_path / "models" / "eyes" / "mmproj-eyes.gguf")
     async with open_house(tmp_path) as house, dialled(house, "files") as files, dialled(house, "llm") as line:
         told = (await files.rpc("uploadFileBase64", {"name": "a.png", "contentBase64": PNG}))["result"]
         assert told == {"identifier": told["identifier"], "fileType": "image", "sizeBytes": 18}
-        await line.load("chat")
-        _, end = await line.stream("predict", {**asking(), "history": picture(told["identifier"])})
-        assert end["type"] == "channelClose"
+        await line.load("chat", "eyes")
+        shown = {"history": picture(told["identifier"])}
+        _, end = await line.stream("predict", asking() | shown)
+        assert end["error"]["title"] == "Model 'chat' does not support image inputs."
+        _, end = await line.stream("predict", asking(model="eyes") | shown)
+        assert end["type"] == "channelClose", end
         (parts,) = house.journal("parts")[0]["parts"]
         assert parts[1] == {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 

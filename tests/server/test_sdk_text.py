@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from doors import open_house
-from sdk_talking import dialled, history, named, stack
+from sdk_talking import asking, dialled, history, named, stack
 
 from llamarunner.config import Door, RateLimits
 
@@ -50,19 +50,21 @@ async def test_a_conversation_as_the_template_writes_it(tmp_path: Path) -> None:
         assert house.journal("body")[-1]["body"]["tools"] == [tool]
 
 
-async def test_they_are_counted_and_recorded_as_other_requests(tmp_path: Path) -> None:
-    limits = RateLimits(requests_per_minute=5, concurrent_requests=None)
+async def test_a_list_of_texts_is_one_request_for_the_limits_and_many_for_the_record(tmp_path: Path) -> None:
+    limits = RateLimits(requests_per_minute=3, concurrent_requests=2)
     async with open_house(tmp_path, door=Door(rate_limits=limits)) as house, dialled(house, "llm") as line:
         await line.load("chat")
         asked = {"specifier": named("chat"), "inputString": "abc"}
         with house.services.bus.subscribe({"request.finished"}) as heard:
-            answers = [await line.rpc("tokenize", asked) for _ in range(4)]
+            await line.send(*(line.call("tokenize", asked) for _ in range(20)))
+            answers = [await line.next("rpcResult", "rpcError") for _ in range(20)]
             event: Any = await anext(aiter(heard))
         assert (event.method, event.path, event.model_id) == ("SDK", "/llm/tokenize", "chat")
-        assert ["result" in answer for answer in answers] == [True, True, True, False], (
-            "the upgrade and the load are two"
-        )
-        assert answers[-1]["error"]["suggestion"].startswith("Try again in")
+        assert [answer for answer in answers if "error" in answer] == []
+        ends = [(await line.stream("predict", asking()))[1] for _ in range(2)]
+        assert [end["type"] for end in ends] == ["channelClose", "channelError"], "after the upgrade and the load"
+        assert ends[1]["error"]["suggestion"].startswith("Try again in")
+        assert "proxies.lmstudio.rate_limits" in ends[1]["error"]["title"]
 
 
 async def test_a_process_that_talks_nonsense_is_told_of(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ what does not fit its schemas.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -16,6 +17,11 @@ from pydantic.alias_generators import to_camel
 from llamarunner.dialects import strict_json
 from llamarunner.errors import InvalidRequest
 
+NO_TOKEN = (
+    "This door asks for an API token. The SDKs give it as clientIdentifier and clientPasskey, the halves of a key "
+    "'sk-lm-IDENTIFIER:PASSKEY'; newer ones take the key itself from LM_API_TOKEN (JavaScript) or LMSTUDIO_API_TOKEN "
+    "(Python, from 1.6)."
+)
 MOST_UNKNOWN = 5  # warnings about what a client should not send, for each socket
 
 
@@ -26,6 +32,7 @@ class Sent(BaseModel):
 
 
 S = TypeVar("S", bound=Sent)
+_UUID = re.compile(r"(guest:)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Text = Annotated[str, Field(max_length=256)]
 Number = Annotated[int, Field(ge=0, lt=2**53)]
 
@@ -36,6 +43,11 @@ class Hello(Sent):
     auth_version: Literal[1]
     client_identifier: Annotated[str, Field(min_length=1, max_length=256)]
     client_passkey: Text
+
+    @property
+    def of_python(self) -> bool:
+        """Whether the client looks like the one for Python, which makes up UUIDs to call itself by."""
+        return _UUID.fullmatch(self.client_identifier) is not None
 
 
 class RpcCall(Sent):
@@ -131,8 +143,9 @@ def welcome() -> bytes:
     return _said(success=True)
 
 
-def unwelcome(reason: str) -> bytes:
-    return _said(success=False, error=reason)
+def unwelcome(reason: str, to_python: bool) -> bytes:
+    """Refuse a client. The one for Python makes a dict of the error, the one for JavaScript reads a text."""
+    return _said(success=False, error={"title": reason, "rootTitle": reason} if to_python else reason)
 
 
 def rpc_result(call_id: int, result: object) -> bytes:

@@ -78,7 +78,8 @@ def test_what_an_endpoint_takes_is_named_from_there() -> None:
     ("frame", "said"),
     [
         (frames.welcome(), {"success": True}),
-        (frames.unwelcome("no"), {"success": False, "error": "no"}),
+        (frames.unwelcome("no", to_python=False), {"success": False, "error": "no"}),
+        (frames.unwelcome("no", to_python=True), {"success": False, "error": {"title": "no", "rootTitle": "no"}}),
         (frames.rpc_result(1, None), {"type": "rpcResult", "callId": 1, "result": None}),
         (frames.rpc_result(1, frames.VOID), {"type": "rpcResult", "callId": 1}),
         (frames.rpc_error(1, {}), {"type": "rpcError", "callId": 1, "error": {}}),
