@@ -49,7 +49,7 @@ async def test_where_only_recordings_are_heard_the_example_says_that_one_is_need
     open_house: OpenHouse, tmp_path: Path
 ) -> None:
     shutil.copytree(bundled("models") / "demo-whisper", tmp_path / "own" / "ear")
-    async with open_house({"catalog": {"folders": [str(tmp_path / "own")]}}) as house:
+    async with open_house({"catalog": {"folders": [str(tmp_path / "own")], "demo_models": "hide"}}) as house:
         assert house.greeting[-2].split(maxsplit=1) == ["Models", "ear"]
         assert house.greeting[-1].endswith("/v1/audio/transcriptions -F file=@YOUR_RECORDING.wav -F model=ear")
 

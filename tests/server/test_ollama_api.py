@@ -190,7 +190,7 @@ ERRORS: list[tuple[str, Json | str, int, str]] = [
         "illegal base64 data at input byte 4",
     ),
     (CHAT, {"model": "chat", "options": {"num_ctx": "x"}}, 500, 'option "num_ctx" must be of type integer'),
-    (CHAT, {"model": "chat", "options": {"num_thread": 99999}}, 500, 'option "num_thread" is out of range'),
+    (CHAT, {"model": "chat", "options": {"main_gpu": 99999}}, 500, 'option "main_gpu" is out of range'),
     (
         *(CHAT, {"model": "chat", "format": "xml", "messages": HELLO}, 500),
         'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object',
