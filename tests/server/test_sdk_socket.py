@@ -153,7 +153,7 @@ async def test_a_client_that_answers_no_ping_is_dropped(tmp_path: Path) -> None:
 
 async def test_a_client_that_waits_long_for_many_calls_stays(tmp_path: Path) -> None:
     said = 'HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{"tokens":[]}'
-    program = ("scripted_llama.py", json.dumps([1.5, said]))
+    program = ("scripted_llama.py", json.dumps([0.4, said]))
     options = {"write_stall_seconds": 0.3}
     async with open_house(tmp_path, server=options, program=program) as house, dialled(house, "llm") as line:
         await line.load("chat")
