@@ -165,7 +165,8 @@ class Events(relay.Stream):
             if events := self._telling.loading(progress.fraction):
                 await self._say(framed(events))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):  # `wait_for` may swallow a cancellation
+                    await over.wait()
         instance = supervisor.instance(call.entry, call.task)
         if seen and instance and instance.ready_at:
             await self._say(framed(self._telling.loaded(instance.ready_at - max(asked_at, instance.began))))
